@@ -1,0 +1,1 @@
+"""HTTP: the operator API, the device API, static signed files."""

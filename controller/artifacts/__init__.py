@@ -1,0 +1,1 @@
+"""Model bytes: the blob store, inspection, compression, evaluation, golden tensors."""

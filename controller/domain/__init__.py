@@ -1,0 +1,1 @@
+"""What is true and what should happen: pure decisions, free of databases, clocks and networks."""

@@ -1,0 +1,1 @@
+"""Celery: thin tasks by name, the schedule, and the embedded wiring."""

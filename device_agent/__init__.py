@@ -1,0 +1,1 @@
+"""The device agent: polls, pulls, verifies, activates and reports; serves the model locally."""

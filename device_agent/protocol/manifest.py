@@ -1,0 +1,183 @@
+"""The manifest: the signed statement about one variant of a model version.
+
+It is the target that the image repository signs. It names the artifacts by length and sha256, says what
+they need to run and how the model must behave; a device believes nothing about a model that is not here.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from device_agent.protocol.errors import Code, ProtocolError
+from device_agent.protocol.fields import SHA256_HEX, Fields
+
+MANIFEST_BYTES_MAX = 256 * 1024
+"""Larger manifests are refused before they are read; 4 MB of chunk hashes would be a 16 GB model."""
+CHUNK_BYTES = 256 * 1024
+"""Artifacts are hashed in chunks of this size, so that a fault on the link costs one chunk."""
+NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+"""Models, variants, profiles and groups: safe in a path, a URL and a TUF role pattern."""
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""Artifact file names: a base name, never a path."""
+GOLDEN_FILE = "golden.npz"
+"""The artifact with golden tensors: arrays `input:NAME` and `output:NAME`, stacked along the first axis."""
+
+
+@dataclass(frozen=True)
+class ArtifactEntry:
+    """Immutable bytes that the device needs, under the file name it stores them as."""
+
+    name: str
+    length: int
+    sha256: str
+    chunks: tuple[str, ...]
+
+    @classmethod
+    def read(cls, fields: Fields) -> "ArtifactEntry":
+        """Read and check one entry; the number of chunk hashes must fit the length."""
+        entry = cls(
+            fields.text("name", pattern=FILE_NAME),
+            fields.integer("length"),
+            fields.text("sha256", pattern=SHA256_HEX),
+            fields.texts("chunks", most=2**16),
+        )
+        if len(entry.chunks) != -(-entry.length // CHUNK_BYTES):
+            raise ProtocolError(
+                Code.MALFORMED,
+                f"manifest names {len(entry.chunks)} chunks for {entry.length} bytes of {entry.name}",
+                role="manifest",
+            )
+        return entry
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: Open Inference Protocol datatype (`FP32`), shape with -1 for free dimensions."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def read(cls, fields: Fields) -> "TensorSpec":
+        """Read one tensor's description."""
+        shape = fields.raw("shape")
+        if not isinstance(shape, list) or not all(isinstance(size, int) and size >= -1 for size in shape):
+            raise ProtocolError(
+                Code.MALFORMED, f"shape is {shape!r}; expected whole numbers", role="manifest"
+            )
+        return cls(fields.text("name", most=256), fields.text("datatype", most=8), tuple(shape))
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a device must have to run the artifacts: the facts that compatibility is decided on."""
+
+    engine: str
+    """`onnxruntime`, or `opaque` for artifacts that are only delivered."""
+    opset: int
+    """Version of the default ONNX operator set; 0 for opaque artifacts."""
+    operators: tuple[str, ...]
+    precision: str
+    """`fp32`, `fp16`, `int8` ...: some hardware classes run only some of them well."""
+    memory_bytes: int
+    """Estimated peak resident bytes of the model while it loads and runs one request."""
+
+    @classmethod
+    def read(cls, fields: Fields) -> "Runtime":
+        """Read the runtime's requirements."""
+        return cls(
+            fields.text("engine", pattern=NAME),
+            fields.integer("opset", most=1000),
+            fields.texts("operators"),
+            fields.text("precision", pattern=NAME),
+            fields.integer("memory_bytes"),
+        )
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How the model must behave: tolerance for the golden outputs, and the figures it was published with."""
+
+    golden: str | None
+    """File name of the golden artifact, None for opaque artifacts."""
+    absolute_tolerance: float
+    relative_tolerance: float
+    evaluation: dict[str, Any]
+    """Metric, value, samples and the source's value; shown, never decided on by the device."""
+
+    @classmethod
+    def read(cls, fields: Fields) -> "Behaviour":
+        """Read the signed behaviour."""
+        evaluation = fields.raw("evaluation")
+        return cls(
+            fields.optional_text("golden", pattern=FILE_NAME),
+            fields.number("absolute_tolerance"),
+            fields.number("relative_tolerance"),
+            evaluation if isinstance(evaluation, dict) else {},
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A variant as it is signed. `main` names the artifact that the runtime loads."""
+
+    model: str
+    version: int
+    variant: str
+    format: str
+    main: str
+    artifacts: tuple[ArtifactEntry, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    runtime: Runtime
+    behaviour: Behaviour
+    recipe: dict[str, Any]
+    source_sha256: str
+
+    @property
+    def artifact_bytes(self) -> int:
+        """How much a device downloads when it has nothing yet."""
+        return sum(entry.length for entry in self.artifacts)
+
+    def to_bytes(self) -> bytes:
+        """Return the one encoding that is signed: sorted keys, no spaces, UTF-8."""
+        return json.dumps({"schema": 1, **asdict(self)}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def target_path(model: str, version: int, variant: str, channel: str = "dev") -> str:
+    """Return the TUF target path of a manifest: `dev/digits/3/int8/manifest.json`."""
+    return f"{channel}/{model}/{version}/{variant}/manifest.json"
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """Read a manifest strictly; ProtocolError(MALFORMED) names the field that does not fit."""
+    if len(raw) > MANIFEST_BYTES_MAX:
+        raise ProtocolError(Code.ENDLESS_DATA, f"manifest has {len(raw)} bytes; at most {MANIFEST_BYTES_MAX}")
+    fields = Fields.from_json(raw, "manifest")
+    fields.integer("schema", least=1, most=1)
+    recipe = fields.raw("recipe")
+    manifest = Manifest(
+        model=fields.text("model", pattern=NAME),
+        version=fields.integer("version", least=1),
+        variant=fields.text("variant", pattern=NAME),
+        format=fields.text("format", pattern=NAME),
+        main=fields.text("main", pattern=FILE_NAME),
+        artifacts=fields.children("artifacts", ArtifactEntry.read, most=64),
+        inputs=fields.children("inputs", TensorSpec.read, most=256),
+        outputs=fields.children("outputs", TensorSpec.read, most=256),
+        runtime=Runtime.read(fields.child("runtime")),
+        behaviour=Behaviour.read(fields.child("behaviour")),
+        recipe=recipe if isinstance(recipe, dict) else {},
+        source_sha256=fields.text("source_sha256", pattern=SHA256_HEX),
+    )
+    names = [entry.name for entry in manifest.artifacts]
+    wanted = {manifest.main, *filter(None, [manifest.behaviour.golden])}
+    if len(set(names)) != len(names) or not wanted <= set(names):
+        raise ProtocolError(
+            Code.MALFORMED,
+            f"artifacts {names} must be distinct and include {sorted(wanted)}",
+            role="manifest",
+        )
+    return manifest

@@ -1,0 +1,1 @@
+"""The inference process: loads models and answers requests. The only place that imports onnxruntime."""

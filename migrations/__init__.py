@@ -1,0 +1,1 @@
+"""The database migrations, the same scripts on SQLite and PostgreSQL."""
