@@ -1,1 +1,1 @@
-"""The operator's command line: a client of the REST API, and the start of the servers."""
+"""The operator's command line: a client of the REST API, and the commands that start the controller's processes."""

@@ -17,6 +17,8 @@ SCHEMA = 4
 _BUCKETS_PER_E = 2**SCHEMA / math.log(2)
 BUCKETS_MAX = 400
 """Twenty-five doublings at schema 4, a microsecond to half a minute; beyond that the report is refused."""
+_INDEX_MAX = 480
+"""Buckets from a nanosecond to 34 years; quantiles of any index within it are finite."""
 
 
 @dataclass
@@ -79,6 +81,7 @@ def _fits(indices: object, counts: object, count: int) -> bool:
         and len(indices) == len(counts) <= BUCKETS_MAX
         and all(isinstance(number, int) for number in (*indices, *counts))
         and len(set(indices)) == len(indices)
+        and all(abs(index) <= _INDEX_MAX for index in indices)
         and all(number > 0 for number in counts)
         and sum(counts) == count
     )

@@ -1,0 +1,55 @@
+"""The HTTP application: operators' routes, devices' routes, signed files, pages."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from controller.api import catalog, files, fleet, health, overview, rollouts
+from controller.api.device import routes as device_routes
+from controller.api.device.asgi import DeviceDispatch
+from controller.api.device.hot_path import HotPath
+from controller.api.problems import install_problem_handlers
+from controller.api.request_context import RequestContext
+from controller.wiring import Services, services_from_environment
+
+
+def create_app(services: Services) -> ASGIApp:
+    """Return the application. Polls and reports take a short way around the framework (`api/device`)."""
+    hot_path = HotPath(services)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await hot_path.start()
+        try:
+            yield
+        finally:
+            await hot_path.stop()
+
+    app = FastAPI(
+        title="Edgefleet",
+        version=version("edgefleet"),
+        lifespan=lifespan,
+        docs_url=None,  # its page loads scripts from a foreign host
+        redoc_url=None,
+    )
+    app.state.services = services
+    for router in (
+        catalog.router,
+        fleet.router,
+        rollouts.router,
+        overview.router,
+        health.router,
+        files.router,
+        device_routes.router,
+    ):
+        app.include_router(router)
+    install_problem_handlers(app)
+    return DeviceDispatch(RequestContext(app), hot_path)
+
+
+def app_from_environment() -> ASGIApp:
+    """Return the application of a process that was started with nothing but its environment."""
+    return create_app(services_from_environment())

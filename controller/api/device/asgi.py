@@ -1,0 +1,149 @@
+"""The two calls that devices make all the time, as plain ASGI in front of the application.
+
+FastAPI's own dispatch costs several times what these handlers do. `routes.py` describes both calls in the schema
+and serves them too, through these handlers, for whoever runs the application without the dispatcher.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from controller.api.device.hot_path import HotPath
+from controller.api.device.poll_cache import etag_of
+from controller.api.problems import problem, status_of
+from controller.domain.errors import EdgefleetError
+from controller.domain.ids import DeviceId
+from controller.use_cases.record_reports import Receipt
+from device_agent.protocol.errors import Code, ProtocolError
+from device_agent.protocol.messages import REPORT_BYTES_MAX, parse_report_batch
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+ASSIGNMENT_PATH = "/device/v1/assignment"
+REPORTS_PATH = "/device/v1/reports"
+
+_JSON = (b"content-type", b"application/json")
+
+
+class DeviceDispatch:
+    """An ASGI application that answers polls and reports itself and hands everything else on."""
+
+    def __init__(self, app: AsgiApp, hot: HotPath) -> None:
+        """Take the application behind it; the lifespan passes through to it."""
+        self._app = app
+        self._handlers = {
+            ("GET", ASSIGNMENT_PATH): AssignmentHandler(hot),
+            ("POST", REPORTS_PATH): ReportsHandler(hot),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        handler = self._handlers.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        await (handler or self._app)(scope, receive, send)
+
+
+class AssignmentHandler:
+    """GET assignment: 304 while the device has the good one, else 200 with the signed envelope."""
+
+    def __init__(self, hot: HotPath) -> None:
+        """Take the shared parts."""
+        self._hot = hot
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one poll."""
+        token, if_none_match = _read_headers(scope)
+        device_id = self._hot.identify(token)
+        if device_id is None:
+            await _no_session(scope, receive, send)
+            return
+        if if_none_match and self._hot.good_etag(device_id) == if_none_match:
+            await _answer(send, 304, [(b"etag", if_none_match)])
+            return
+        try:
+            current = await self._hot.assignment(device_id)
+        except EdgefleetError as error:
+            await _refuse(error, scope, receive, send)
+            return
+        if current is None:
+            await _no_session(scope, receive, send)
+            return
+        etag = etag_of(current.counter)
+        if etag == if_none_match:
+            await _answer(send, 304, [(b"etag", etag)])
+        else:
+            await _answer(send, 200, [(b"etag", etag), _JSON], current.envelope)
+
+
+class ReportsHandler:
+    """POST reports: 200 once the batch is durable, 400 when it can never be accepted."""
+
+    def __init__(self, hot: HotPath) -> None:
+        """Take the shared parts."""
+        self._hot = hot
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one batch of reports."""
+        token, _ = _read_headers(scope)
+        device_id = self._hot.identify(token)
+        if device_id is None:
+            await _no_session(scope, receive, send)
+            return
+        try:
+            receipt = await self._record(device_id, receive)
+        except ProtocolError as error:
+            await problem(400, error.label, str(error))(scope, receive, send)  # type: ignore[arg-type]
+        except EdgefleetError as error:
+            await _refuse(error, scope, receive, send)
+        else:
+            if receipt is Receipt.DEVICE_UNKNOWN:
+                await _no_session(scope, receive, send)
+            else:
+                await _answer(send, 200, [_JSON], b"{}")
+
+    async def _record(self, device_id: DeviceId, receive: Receive) -> Receipt:
+        raw = await read_body(receive, REPORT_BYTES_MAX)
+        return await self._hot.report(device_id, parse_report_batch(raw), len(raw))
+
+
+async def read_body(receive: Receive, bytes_max: int) -> bytes:
+    """Return the request's body; ProtocolError as soon as it is longer than allowed, or is broken off."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ProtocolError(Code.NETWORK, "the connection ended within the body", role="body")
+        body += message.get("body", b"")
+        if len(body) > bytes_max:
+            raise ProtocolError(Code.ENDLESS_DATA, f"more than {bytes_max} bytes", role="body")
+        if not message.get("more_body"):
+            return body
+
+
+def _read_headers(scope: Scope) -> tuple[str, bytes]:
+    """Return the bearer token and the entity tag, empty where they are missing."""
+    token, if_none_match = "", b""
+    for name, value in scope["headers"]:
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            token = value[7:].decode("latin-1")
+        elif name == b"if-none-match":
+            # A proxy that compresses answers marks their tags as weak.
+            if_none_match = value.removeprefix(b"W/")
+    return token, if_none_match
+
+
+async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
+    if body:
+        headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse(error: EdgefleetError, scope: Scope, receive: Receive, send: Send) -> None:
+    await problem(status_of(error), error.code, error.detail)(scope, receive, send)  # type: ignore[arg-type]
+
+
+async def _no_session(scope: Scope, receive: Receive, send: Send) -> None:
+    refusal = problem(401, "session_over", "no session, or it is over; open a new one")
+    await refusal(scope, receive, send)  # type: ignore[arg-type]

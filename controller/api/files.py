@@ -1,0 +1,52 @@
+"""Signed metadata and artifacts as static files. Nobody needs to be trusted to serve these: devices check them."""
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Header
+from fastapi import Path as PathParameter
+from starlette.responses import FileResponse, Response
+
+from controller.api.dependencies import ServicesDep
+from controller.domain.errors import NotFound
+
+router = APIRouter(tags=["files"])
+NUMBERED = "public, max-age=31536000, immutable"
+NEWEST = "public, max-age=30"
+"""timestamp.json changes in place; a root that is not there yet must not be remembered as missing for long."""
+
+
+class LargeChunks(FileResponse):
+    """Sends in pieces large enough that the hop to a thread for each read costs little."""
+
+    chunk_size = 1024 * 1024
+
+
+@router.api_route("/artifacts/sha256/{digest}", methods=["GET", "HEAD"], response_class=LargeChunks)
+def get_artifact(
+    digest: Annotated[str, PathParameter(pattern="^[0-9a-f]{64}$")],
+    services: ServicesDep,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Send an artifact, or the range that is asked for. Its bytes never change, and neither does its ETag."""
+    headers = {"ETag": f'"sha256-{digest}"', "Cache-Control": NUMBERED}
+    if if_none_match == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    path = services.blobs.path(digest)
+    if not path.is_file():
+        raise NotFound(f"there is no artifact {digest}", code="artifact_unknown")
+    return LargeChunks(path, headers=headers, media_type="application/octet-stream")
+
+
+@router.api_route("/tuf/{name:path}", methods=["GET", "HEAD"], response_class=LargeChunks)
+def get_signed_file(name: str, services: ServicesDep) -> Response:
+    """Send one file of the image repository or of the director's root chain."""
+    root = services.settings.tuf_dir.resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root) or path.suffix != ".json" or not path.is_file():
+        raise NotFound(f"there is no signed file {name}", code="file_unknown")
+    return LargeChunks(path, headers={"Cache-Control": _cache_control(path)}, media_type="application/json")
+
+
+def _cache_control(path: Path) -> str:
+    return NEWEST if path.name == "timestamp.json" else NUMBERED

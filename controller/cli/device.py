@@ -1,0 +1,70 @@
+"""`edgefleet device`: enrolled machines, what they run, and why."""
+
+from typing import Any
+
+from cyclopts import App
+
+from controller.cli.client import path_of
+from controller.cli.options import DEFAULTS, Options
+from controller.cli.render import Column, field, labels, moment, print_json, screen, show_list, show_one
+
+app = App(name="device")
+
+
+def _slots(device: dict[str, Any]) -> str | None:
+    slots = device.get("slots") or []
+    words = (f"{slot['slot']} {slot['version'] or '-'} {slot['variant'] or ''} {slot['state']}" for slot in slots)
+    return "; ".join(" ".join(word.split()) for word in words) or None
+
+
+def _profile(device: dict[str, Any]) -> object:
+    profile = device.get("profile")
+    return profile.get("name") if isinstance(profile, dict) else profile
+
+
+COLUMNS = (
+    field("NAME", "name"),
+    Column("PROFILE", _profile),
+    Column("SLOTS", _slots),
+    Column("LABELS", lambda device: labels(device.get("labels"))),
+    moment("SEEN", "last_seen"),
+    field("ID", "id"),
+)
+
+
+@app.command(name="list")
+def list_devices(*, group: str | None = None, options: Options = DEFAULTS) -> None:
+    """List the devices.
+
+    Parameters
+    ----------
+    group
+        Only the devices of this group.
+    """
+    with options.client() as client:
+        empty = "No devices. Enrol one: edgefleet token create, then edgefleet-agent run on the machine"
+        show_list(client.items("/devices", group=group), COLUMNS, options.output, empty=empty)
+
+
+@app.command
+def get(device: str, /, *, options: Options = DEFAULTS) -> None:
+    """Show one device, by name or id."""
+    with options.client() as client:
+        show_one(client.get(path_of("devices", device)), COLUMNS, options.output)
+
+
+@app.command
+def explain(device: str, /, *, options: Options = DEFAULTS) -> None:
+    """Say why a device runs what it runs, model by model."""
+    with options.client() as client:
+        document = client.get(path_of("devices", device, "explanation"))
+    if options.output == "json":
+        print_json(document)
+        return
+    console = screen()
+    if not document["models"]:
+        console.print("Nothing concerns this device: no pin and no rollout of a group that it belongs to.")
+    for model, words in document["models"].items():
+        console.print(model, style="bold")
+        for word in words:
+            console.print(f"  {word}", markup=False)

@@ -1,0 +1,41 @@
+"""`edgefleet model`: named capabilities."""
+
+from cyclopts import App
+
+from controller.cli.client import path_of
+from controller.cli.options import DEFAULTS, Options
+from controller.cli.render import field, moment, show_list, show_one
+
+app = App(name="model")
+
+COLUMNS = (field("NAME", "name"), field("NOTES", "notes"), moment("CREATED", "created_at"))
+
+
+@app.command
+def create(name: str, /, *, notes: str = "", options: Options = DEFAULTS) -> None:
+    """Create a model; versions are uploaded to it.
+
+    Parameters
+    ----------
+    name
+        Lower-case letters, digits, dots, dashes and underscores.
+    notes
+        What it does, for people.
+    """
+    with options.client() as client:
+        show_one(client.post("/models", {"name": name, "notes": notes}), COLUMNS, options.output)
+
+
+@app.command(name="list")
+def list_models(*, options: Options = DEFAULTS) -> None:
+    """List the models."""
+    with options.client() as client:
+        empty = "No models yet. Create one: edgefleet model create NAME"
+        show_list(client.items("/models"), COLUMNS, options.output, empty=empty)
+
+
+@app.command
+def get(name: str, /, *, options: Options = DEFAULTS) -> None:
+    """Show one model."""
+    with options.client() as client:
+        show_one(client.get(path_of("models", name)), COLUMNS, options.output)

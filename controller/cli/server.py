@@ -1,0 +1,168 @@
+"""`edgefleet server`: the controller's own processes. The only commands here that are no client of the API."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import App
+
+from controller.cli.errors import CommandFailed, ExitCode
+from controller.cli.render import notices
+
+if TYPE_CHECKING:
+    from controller.settings import Settings
+
+app = App(name="server")
+
+KEEP_ALIVE_S = 75
+"""Longer than the idle time of common proxies, so that it is they who close a connection."""
+GRACEFUL_SHUTDOWN_S = 10
+BACKLOG = 2048
+
+
+@app.command
+def start(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    workers: int = 1,
+    state_dir: Path | None = None,
+) -> None:
+    """Start the controller: API, pages, and in the embedded wiring also its worker.
+
+    Every other setting comes from the environment (EDGEFLEET_...) or the file that EDGEFLEET_CONFIG names.
+
+    Parameters
+    ----------
+    host
+        Address to listen on; 127.0.0.1 unless set.
+    port
+        Port to listen on; 8600 unless set. 0 takes a free one and prints it.
+    workers
+        How many API processes; more than one needs PostgreSQL and a broker.
+    state_dir
+        Folder for keys, artifacts and the embedded database; .edgefleet unless set.
+    """
+    _override(host=host, port=port, state_dir=state_dir)
+    settings = _settings()
+    if workers > 1 and settings.is_embedded:
+        raise CommandFailed(
+            "the embedded wiring has one API process; --workers needs EDGEFLEET_DATABASE_URL and EDGEFLEET_BROKER_URL",
+            ExitCode.USAGE,
+        )
+    listening = _listen(settings.host, settings.port)
+    address = f"http://{settings.host}:{listening.getsockname()[1]}"
+    if not settings.public_url:
+        _override(public_url=address)
+    _serve(_settings(), listening, address, workers)
+
+
+@app.command
+def migrate() -> None:
+    """Bring the database to the tables that this release needs. `server start` does so by itself."""
+    from controller.store.migrate import upgrade
+
+    upgrade(_settings().database_url)
+    notices().print("the database is current")
+
+
+def _override(**flags: object) -> None:
+    # Flags travel as environment, so that API processes and the worker read the very same settings.
+    os.environ.update({f"EDGEFLEET_{name.upper()}": str(value) for name, value in flags.items() if value is not None})
+
+
+def _settings() -> "Settings":
+    from pydantic import ValidationError
+
+    from controller.settings import Settings
+
+    try:
+        return Settings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(map(str, found['loc'])) or 'settings'}: {found['msg']}" for found in error.errors()
+        )
+        raise CommandFailed(f"the settings cannot be used: {told}", ExitCode.INVALID) from error
+    except ValueError as error:
+        raise CommandFailed(str(error), ExitCode.INVALID) from error
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        # Bound here and handed on: a free port that is only looked up may be gone when it is used.
+        return socket.create_server((host, port), backlog=BACKLOG)
+    except OSError as error:
+        raise CommandFailed(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _serve(settings: "Settings", listening: socket.socket, address: str, workers: int) -> None:
+    from controller.store.migrate import upgrade
+    from controller.wiring import operator_token
+
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    upgrade(settings.database_url)
+    with _worker(settings), _announced(settings.state_dir / "server.json", address):
+        _print_welcome(settings, address, operator_token(settings))
+        _run(listening, workers, settings.log_level)
+
+
+@contextmanager
+def _worker(settings: "Settings") -> Iterator[None]:
+    if not settings.is_embedded:
+        yield
+        return
+    from controller.worker.supervisor import Supervisor
+
+    supervisor = Supervisor()
+    supervisor.start()
+    try:
+        yield
+    finally:
+        supervisor.stop()
+
+
+@contextmanager
+def _announced(file: Path, address: str) -> Iterator[None]:
+    written = file.with_suffix(".json.new")
+    written.write_text(json.dumps({"url": address, "pid": os.getpid()}) + "\n")
+    written.replace(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _print_welcome(settings: "Settings", address: str, token: str) -> None:
+    console = notices()
+    console.print(f"edgefleet controller on {address}", style="bold", soft_wrap=True)
+    console.print(f"  page   {address}/?token={token}", soft_wrap=True)
+    console.print(f"  token  export EDGEFLEET_SERVER={address} EDGEFLEET_TOKEN={token}", soft_wrap=True)
+    where = "embedded: SQLite and one worker" if settings.is_embedded else "external database and broker"
+    console.print(f"  state  {settings.state_dir.resolve()} ({where})", soft_wrap=True)
+
+
+def _run(listening: socket.socket, workers: int, log_level: str) -> None:
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    config = uvicorn.Config(
+        "controller.api.app:app_from_environment",
+        factory=True,
+        workers=workers,
+        loop="uvloop",
+        http="httptools",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+        access_log=False,
+        log_level=log_level.lower() if log_level != "INFO" else "warning",
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    if workers > 1:
+        Multiprocess(config, sockets=[listening]).run()
+    else:
+        server.run(sockets=[listening])

@@ -1,0 +1,189 @@
+"""`edgefleet version`: releases of a model and the variants that the controller makes of them."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.types import ExistingFile
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from controller.cli.client import Client, Json, path_of
+from controller.cli.errors import CommandFailed, ExitCode
+from controller.cli.options import DEFAULTS, Options
+from controller.cli.render import (
+    Column,
+    field,
+    moment,
+    notices,
+    percent,
+    print_json,
+    screen,
+    show_list,
+    show_one,
+    size,
+    table,
+)
+
+app = App(name="version")
+
+POLL_S = 0.3
+FINAL_VARIANT_STATES = frozenset({"published", "refused", "failed"})
+
+COLUMNS = (
+    field("MODEL", "model"),
+    field("VERSION", "number", "right"),
+    field("STATE", "state"),
+    field("FORMAT", "format"),
+    Column("SIZE", lambda version: size(version["artifact"]["size_bytes"]), "right"),
+    Column("VARIANTS", lambda version: ", ".join(f"{v['recipe']} {v['state']}" for v in version["variants"])),
+    field("NOTES", "notes"),
+    moment("CREATED", "created_at"),
+)
+
+
+def _evaluation(variant: Json, key: str) -> Any:
+    return (variant.get("evaluation") or {}).get(key)
+
+
+def _drop(variant: Json) -> str | None:
+    source, value = _evaluation(variant, "source_value"), _evaluation(variant, "value")
+    return None if source is None or value is None else f"{(source - value) * 100:+.1f} points"
+
+
+VARIANT_COLUMNS = (
+    field("VARIANT", "recipe"),
+    field("STATE", "state"),
+    Column("ON THE WIRE", lambda variant: size(variant.get("wire_bytes")), "right"),
+    Column("VALUE", lambda variant: percent(_evaluation(variant, "value")), "right"),
+    Column("DROP", _drop, "right"),
+    Column("METRIC", lambda variant: _evaluation(variant, "metric")),
+    field("ERROR", "error"),
+)
+
+
+@app.command
+def upload(
+    model: str,
+    file: ExistingFile,
+    /,
+    *,
+    evaluation: ExistingFile | None = None,
+    notes: str = "",
+    file_format: Annotated[Literal["onnx", "opaque"] | None, Parameter(name="--format")] = None,
+    recipe: Annotated[list[str] | None, Parameter(negative="")] = None,
+    wait: Annotated[bool, Parameter(negative="")] = False,
+    timeout: float = 600.0,
+    options: Options = DEFAULTS,
+) -> int:
+    """Upload a file as the next version of a model.
+
+    Parameters
+    ----------
+    model
+        Name of the model.
+    file
+        An ONNX file, or any other file to be signed and delivered as it is.
+    evaluation
+        An .npz file with `inputs` and `labels`; compressed variants must keep their accuracy on it.
+    notes
+        What is new, for people.
+    file_format
+        `onnx` is inspected, compressed and proven; `opaque` is delivered. Default: by the file's name.
+    recipe
+        Make only this variant; give it once per recipe.
+    wait
+        Wait until every variant is published, refused or failed; exit code 3 if none is published.
+    timeout
+        Give up waiting after this many seconds (exit code 8).
+    """
+    body: Json = {
+        "format": file_format or ("onnx" if file.suffix == ".onnx" else "opaque"),
+        "evaluation_sha256": None,
+        "notes": notes,
+    }
+    if recipe:
+        body["recipes"] = recipe
+    with options.client() as client:
+        body["artifact_sha256"] = send(client, file)["sha256"]
+        if evaluation:
+            body["evaluation_sha256"] = send(client, evaluation)["sha256"]
+        version = client.post(path_of("models", model, "versions"), body)
+        if wait:
+            version = until_final(client, version, timeout)
+    _show(version, options.output)
+    return ExitCode.NOT_COMPLETED if wait and version["state"] == "failed" else ExitCode.OK
+
+
+@app.command(name="list")
+def list_versions(model: str, /, *, options: Options = DEFAULTS) -> None:
+    """List the versions of a model."""
+    with options.client() as client:
+        versions = client.items(path_of("models", model, "versions"))
+    empty = f"No versions. Upload one: edgefleet version upload {model} FILE"
+    show_list(versions, COLUMNS, options.output, empty=empty)
+
+
+@app.command
+def get(model: str, number: int | None = None, /, *, options: Options = DEFAULTS) -> None:
+    """Show a version and its variants: state, size, accuracy and how much of it compression cost.
+
+    Parameters
+    ----------
+    model
+        Name of the model.
+    number
+        Number of the version; the newest when it is left out.
+    """
+    with options.client() as client:
+        if number is None:
+            number = _newest(client, model)
+        _show(client.get(path_of("models", model, "versions", number)), options.output)
+
+
+def send(client: Client, file: Path) -> Json:
+    """Upload one file with a progress bar on stderr; return its sha256 and size."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=notices(), transient=True) as progress:
+        task = progress.add_task(file.name, total=file.stat().st_size)
+        return client.upload(file, lambda sent: progress.update(task, advance=sent))
+
+
+def until_final(client: Client, version: Json, timeout_s: float) -> Json:
+    """Wait until the controller has finished with every variant; say on stderr what it is at."""
+    path = path_of("models", version["model"], "versions", version["number"])
+    deadline = time.monotonic() + timeout_s
+    with notices().status("") as status:
+        while not _is_final(version):
+            if time.monotonic() > deadline:
+                raise CommandFailed(
+                    f"version {version['number']} of {version['model']} is still {version['state']} after "
+                    f"{timeout_s:g} s; look again: edgefleet version get {version['model']} {version['number']}",
+                    ExitCode.STILL_RUNNING,
+                )
+            words = ", ".join(f"{variant['recipe']} is {variant['state']}" for variant in version["variants"])
+            status.update(f"version {version['number']}: {words or version['state']}")
+            time.sleep(POLL_S)
+            version = client.get(path)
+    return version
+
+
+def _is_final(version: Json) -> bool:
+    return version["state"] != "processing" and all(v["state"] in FINAL_VARIANT_STATES for v in version["variants"])
+
+
+def _newest(client: Client, model: str) -> int:
+    versions = client.items(path_of("models", model, "versions"))["items"]
+    if not versions:
+        raise CommandFailed(f"the model {model} has no versions", ExitCode.NOT_FOUND)
+    return max(int(version["number"]) for version in versions)
+
+
+def _show(version: Json, output: str) -> None:
+    if output == "json":
+        print_json(version)
+        return
+    show_one(version, [column for column in COLUMNS if column.heading != "VARIANTS"], output)
+    if version["variants"]:
+        screen().print()
+        screen().print(table(version["variants"], VARIANT_COLUMNS))

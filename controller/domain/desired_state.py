@@ -1,0 +1,132 @@
+"""What a device shall run: computed from pins and rollouts whenever it asks, stored nowhere.
+
+For each model, in this order:
+
+ 1. A rollout of the model on a group of the device, if it gives the device the new version: it runs and the
+    device's position lies below the current cut-off, or it is paused and the device has taken it already.
+ 2. The newest pin of the model on a group of the device.
+ 3. Nothing is said, and the device keeps what it runs - except where an aborted rollout had brought the
+    device its first version of the model: then the slot shall run nothing.
+
+A version of which no variant fits the device is skipped with its reasons, never forced.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from controller.domain.catalog import PublishedVariant
+from controller.domain.compatibility import Incompatible, select_variant
+from controller.domain.fleet import Device, DeviceGroup
+from controller.domain.ids import GroupId, PinId, RolloutId, VersionId
+from controller.domain.rollout import Rollout, RolloutState
+from controller.domain.stages import position
+
+PIN_SOAK_S = 60.0
+"""How long a pinned version soaks on a device; rollouts bring their own."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """The stable desired state: group G runs model M at version V."""
+
+    id: PinId
+    model: str
+    group_id: GroupId
+    version_id: VersionId
+    decided_at: datetime
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Everything that is decided for the fleet as a whole, as one immutable snapshot.
+
+    `rollouts` holds the open ones, and the aborted ones that had no version to go back to.
+    """
+
+    groups: Mapping[GroupId, DeviceGroup] = field(default_factory=dict)
+    pins: tuple[Pin, ...] = ()
+    rollouts: tuple[Rollout, ...] = ()
+    variants: Mapping[VersionId, tuple[PublishedVariant, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SlotChoice:
+    """What one slot shall run; a variant of None means that it shall run nothing."""
+
+    variant: PublishedVariant | None
+    reason: str
+    soak_s: float
+    rollout_id: RolloutId | None = None
+
+
+@dataclass(frozen=True)
+class DesiredState:
+    """The device's slots, and for each model the words that explain the choice or its absence."""
+
+    slots: dict[str, SlotChoice]
+    explanation: dict[str, tuple[str, ...]]
+
+
+def desired_state(device: Device, policy: Policy) -> DesiredState:
+    """Compute what the device shall run. Pure, and independent of every other device."""
+    groups = frozenset(group.id for group in policy.groups.values() if group.matches(device))
+    models = sorted({pin.model for pin in policy.pins} | {rollout.model for rollout in policy.rollouts})
+    slots, explanation = {}, {}
+    for model in models:
+        choice, words = _choose(model, device, groups, policy)
+        explanation[model] = tuple(words)
+        if choice:
+            slots[model] = choice
+    return DesiredState(slots, explanation)
+
+
+def gives_new_version(rollout: Rollout, device: Device) -> tuple[bool, str]:
+    """Tell whether the rollout brings this device the new version now, and why or why not."""
+    name = f"rollout {rollout.id}"
+    place = f"stage {rollout.stage + 1} of {len(rollout.stages)}"
+    match rollout.state:
+        case RolloutState.RUNNING if position(rollout.id, device.id) < rollout.cutoff:
+            return True, f"{name}, {place}"
+        case RolloutState.RUNNING:
+            return False, f"{name} is in {place}, which does not include this device yet"
+        case RolloutState.PAUSED if rollout.id in device.took:
+            return True, f"{name}, paused after this device had taken it"
+        case RolloutState.PAUSED:
+            return False, f"{name} is paused before this device took it"
+        case state:
+            return False, f"{name} is {state}"
+
+
+def _choose(
+    model: str, device: Device, groups: frozenset[GroupId], policy: Policy
+) -> tuple[SlotChoice | None, list[str]]:
+    words: list[str] = []
+    concerned = [r for r in policy.rollouts if r.model == model and r.group_id in groups]
+    for rollout in sorted(concerned, key=lambda r: r.created_at):
+        given, why = gives_new_version(rollout, device)
+        words.append(why)
+        variant = _variant(device, rollout.to_version, policy, words) if given else None
+        if variant:
+            return SlotChoice(variant, why, rollout.gate.soak_s, rollout.id), words
+    pins = [pin for pin in policy.pins if pin.model == model and pin.group_id in groups]
+    for pin in sorted(pins, key=lambda p: p.decided_at, reverse=True):
+        words.append(f"pin {pin.id}")
+        variant = _variant(device, pin.version_id, policy, words)
+        if variant:
+            return SlotChoice(variant, f"pin {pin.id}", PIN_SOAK_S), words
+    withdrawn = [r for r in concerned if r.state in (RolloutState.REVERTING, RolloutState.ABORTED)]
+    if any(r.id in device.took and r.from_version is None for r in withdrawn) and not pins:
+        words.append("the rollout that brought the model was aborted, and there is no version before it")
+        return SlotChoice(None, "aborted first rollout", 0.0), words
+    words.append("nothing is assigned: the device keeps what it runs")
+    return None, words
+
+
+def _variant(device: Device, version_id: VersionId, policy: Policy, words: list[str]) -> PublishedVariant | None:
+    found = select_variant(device.profile, policy.variants.get(version_id, ()), device.refused)
+    if isinstance(found, Incompatible):
+        words.extend(found.reasons)
+        return None
+    words.append(f"variant {found.variant.name} fits the profile {device.profile.name}")
+    return found.variant

@@ -1,0 +1,1 @@
+"""What people and scripts read: JSON-ready documents straight from the tables. Nothing here decides or writes."""

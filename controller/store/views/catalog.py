@@ -1,0 +1,92 @@
+"""Models, versions and variants as the API shows them."""
+
+from collections import defaultdict
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from controller.domain.catalog import NEXT_TASK, VariantState
+from controller.domain.errors import NotFound
+from controller.domain.ids import VersionId
+from controller.store import catalog, tables
+
+Document = dict[str, Any]
+_model, _version, _variant, _artifact = tables.model, tables.model_version, tables.variant, tables.artifact
+
+
+def models(tx: Connection, name: str | None = None) -> list[Document]:
+    """Return the models with their newest version's number, by name."""
+    newest = func.max(_version.c.number).label("newest_version")
+    query = select(_model, newest).outerjoin(_version, _version.c.model_id == _model.c.id).group_by(_model.c.id)
+    if name is not None:
+        query = query.where(_model.c.name == name)
+    return [dict(row) for row in tx.execute(query.order_by(_model.c.name)).mappings()]
+
+
+def model(tx: Connection, name: str) -> Document:
+    """Return one model; NotFound names what was asked for."""
+    found = models(tx, name)
+    if not found:
+        raise NotFound(f"there is no model {name!r}", code="model_unknown")
+    return found[0]
+
+
+def versions(tx: Connection, model_name: str) -> list[Document]:
+    """Return the versions of a model with their variants, newest first."""
+    model(tx, model_name)
+    return _versions(tx, _model.c.name == model_name)
+
+
+def version(tx: Connection, version_id: VersionId) -> Document:
+    """Return one version that exists."""
+    return _versions(tx, _version.c.id == version_id)[0]
+
+
+def version_numbered(tx: Connection, model_name: str, number: int) -> Document:
+    """Return one version of a model; NotFound names what is missing."""
+    return version(tx, catalog.version_numbered(tx, model_name, number).id)
+
+
+def _versions(tx: Connection, condition: Any) -> list[Document]:
+    query = (
+        select(_version, _model.c.name.label("model"), _artifact.c.size_bytes)
+        .join(_model, _model.c.id == _version.c.model_id)
+        .join(_artifact, _artifact.c.sha256 == _version.c.artifact_sha256)
+        .where(condition)
+        .order_by(_version.c.number.desc())
+    )
+    rows = tx.execute(query).all()
+    variants = _variants(tx, [row.id for row in rows])
+    return [
+        {
+            "id": row.id,
+            "model": row.model,
+            "number": row.number,
+            "format": row.format,
+            "state": _state(variants[row.id]),
+            "artifact": {"sha256": row.artifact_sha256, "size_bytes": row.size_bytes},
+            "evaluation_sha256": row.evaluation_sha256,
+            "inspection": row.inspection,
+            "notes": row.notes,
+            "created_at": row.created_at,
+            "variants": variants[row.id],
+        }
+        for row in rows
+    ]
+
+
+def _variants(tx: Connection, version_ids: list[str]) -> dict[str, list[Document]]:
+    shown = ("id", "recipe", "state", "error", "wire_bytes", "evaluation", "facts", "manifest_sha256", "attempts")
+    query = select(_variant.c.version_id, *(_variant.c[name] for name in shown))
+    found: dict[str, list[Document]] = defaultdict(list)
+    rows = tx.execute(query.where(_variant.c.version_id.in_(version_ids)).order_by(_variant.c.recipe))
+    for row in rows.mappings():
+        found[row["version_id"]].append({name: row[name] for name in shown})
+    return found
+
+
+def _state(variants: list[Document]) -> str:
+    states = [VariantState(variant["state"]) for variant in variants]
+    if any(state in NEXT_TASK for state in states):
+        return "processing"
+    return "ready" if VariantState.PUBLISHED in states else "failed"

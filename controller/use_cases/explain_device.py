@@ -1,0 +1,29 @@
+"""Explain a device: what it shall run, what it runs, and why. Answers "why is it not on version 7?" in one call."""
+
+from typing import Any
+
+from controller.domain.desired_state import desired_state
+from controller.domain.ids import DeviceId
+from controller.store.database import Database
+from controller.store.devices import load_devices
+from controller.store.policy import load_policy
+from controller.store.views.fleet import device as device_document
+
+
+def explain_device(database: Database, name_or_id: str) -> dict[str, Any]:
+    """Return the words of the decision for each model, and the slots as the device last reported them."""
+    with database.reading() as tx:
+        document = device_document(tx, name_or_id)
+        policy, _ = load_policy(tx)
+        device = load_devices(tx, [DeviceId(document["id"])])[DeviceId(document["id"])]
+    desired = desired_state(device, policy)
+    return {
+        "device": document["id"],
+        "models": {model: list(words) for model, words in desired.explanation.items()},
+        "slots": {
+            slot: {"target": choice.variant and choice.variant.target, "reason": choice.reason}
+            for slot, choice in desired.slots.items()
+        },
+        "observed": document["slots"],
+        "refused": sorted(device.refused),
+    }

@@ -1,0 +1,89 @@
+"""The composition root: builds every part once, from settings, and hands them over as Services.
+
+Nothing else reads settings, opens an engine, loads keys or asks for the time.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from controller.artifacts.blob_store import BlobStore
+from controller.settings import Settings
+from controller.store.database import Database, open_engine
+from controller.trust.director import Director, open_director
+from controller.trust.durable_files import exclusive, write_durably
+from controller.trust.image_repository import ImageRepository
+from controller.trust.keys import KeyStore
+from controller.trust.sessions import Sessions
+from controller.use_cases.task_queue import TaskQueue
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Services:
+    """Every part of the controller that talks to the world."""
+
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    image_repository: ImageRepository
+    director: Director
+    director_root: bytes
+    """Exact bytes of the director's first root, which devices start their trust from."""
+    sessions: Sessions
+    operator_token: str
+    tasks: TaskQueue
+    clock: Clock
+
+
+class NoQueue:
+    """Sends nothing: the sweep finds the work by itself."""
+
+    def send(self, task: str, *ids: str) -> None:
+        """Do nothing."""
+
+
+def system_clock() -> datetime:
+    """Return the present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def build(settings: Settings, tasks: TaskQueue | None = None, clock: Clock = system_clock) -> Services:
+    """Build the services. Safe in several processes at once: what is missing is made by whoever is first."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    now = clock()
+    keys = KeyStore(settings.keys_dir)
+    image_repository = ImageRepository(settings.tuf_dir, keys.signer)
+    image_repository.initialise(now)
+    director_dir = settings.tuf_dir / "director"
+    director = open_director(director_dir, keys.signer, now)
+    return Services(
+        settings=settings,
+        database=Database(open_engine(settings.database_url)),
+        blobs=BlobStore(settings.artifacts_dir),
+        image_repository=image_repository,
+        director=director,
+        director_root=(director_dir / "1.root.json").read_bytes(),
+        sessions=Sessions(keys.session_secret()),
+        operator_token=operator_token(settings),
+        tasks=tasks or NoQueue(),
+        clock=clock,
+    )
+
+
+def operator_token(settings: Settings) -> str:
+    """Return the operator's token: the configured one, or the one kept in the state folder, made when missing."""
+    if settings.operator_token:
+        return settings.operator_token
+    path = settings.state_dir / "operator.token"
+    with exclusive(settings.state_dir):
+        if not path.exists():
+            write_durably(path, f"flt_{secrets.token_hex(32)}\n".encode(), mode=0o600)
+    return _read_token(path)
+
+
+def _read_token(path: Path) -> str:
+    return path.read_text().strip()

@@ -1,0 +1,105 @@
+"""From an assignment to a complete, verified model directory: the part of an update that needs the network.
+
+Everything here may fail because of the link or the disk, and none of it is the model's fault, so none of it refuses
+a manifest for good. Like a download, an acquisition is an iterator of waits.
+"""
+
+import errno
+import logging
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from datetime import datetime
+from random import Random
+from typing import TypeVar
+
+from device_agent.clock import DeviceClock
+from device_agent.downloader import Downloader, DownloadLimits
+from device_agent.image_client import ImageRepository, OverloadedError, VerifiedManifest
+from device_agent.journal import Journal
+from device_agent.lifecycle import Found
+from device_agent.polling import retry_s
+from device_agent.protocol.assignment import SlotAssignment
+from device_agent.protocol.errors import Code, ProtocolError
+from device_agent.protocol.messages import FailureStage
+from device_agent.protocol.profile import DeviceProfile, incompatibilities
+from device_agent.slots import ModelStore
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_TRANSIENT = frozenset({Code.NETWORK, Code.HTTP, Code.SLOW_RETRIEVAL})
+_DOWNLOAD = _TRANSIENT | {Code.NO_SPACE, Code.ENDLESS_DATA}
+
+
+def failure_stage(error: ProtocolError) -> FailureStage:
+    """Return the stage that a failed acquisition is reported under."""
+    return FailureStage.DOWNLOAD if error.code in _DOWNLOAD else FailureStage.VERIFY
+
+
+def disk_error(error: OSError) -> ProtocolError:
+    """Return what a failure of the disk is reported as."""
+    code = Code.NO_SPACE if error.errno in {errno.ENOSPC, errno.EDQUOT} else Code.INTERNAL
+    return ProtocolError(code, str(error))
+
+
+class Acquisition:
+    """Brings manifests and artifacts to this device."""
+
+    def __init__(
+        self,
+        *,
+        open_repository: Callable[[datetime], ImageRepository],
+        downloader: Downloader,
+        store: ModelStore,
+        journal: Journal,
+        clock: DeviceClock,
+        profile: DeviceProfile,
+        limits: DownloadLimits,
+        random: Random,
+    ) -> None:
+        """`open_repository` makes a new view of the image repository for the given time."""
+        self._open_repository = open_repository
+        self._downloader = downloader
+        self._store = store
+        self._journal = journal
+        self._clock = clock
+        self._profile = profile
+        self._limits = limits
+        self._random = random
+
+    def fetch(self, slot: str, assigned: SlotAssignment) -> Iterator[float]:
+        """Make the assigned model complete in the store; yield how long to wait before each next step.
+
+        Raises ProtocolError, or OSError of the disk, when it is given up.
+        """
+        signed = yield from self._patiently(lambda: self._verified_manifest(slot, assigned))
+        reasons = incompatibilities(signed.manifest.runtime, self._profile)
+        if reasons:
+            raise ProtocolError(Code.INCOMPATIBLE, f"the model {'; '.join(reasons)}", role="manifest")
+        if self._store.inspect(signed.sha256) is Found.INTACT:
+            return
+        self._store.require_space(signed.manifest, signed.sha256)
+        for entry in signed.manifest.artifacts:
+            yield from self._downloader.fetch(entry, self._store.part(signed.sha256, entry.name))
+        self._store.publish(signed.manifest, signed.raw, signed.sha256)
+
+    def _verified_manifest(self, slot: str, assigned: SlotAssignment) -> VerifiedManifest:
+        record = self._journal.record
+        repository = self._open_repository(self._clock.now(record))
+        marks = repository.refresh(record.image_marks)
+        self._journal.commit(replace(record, image_marks=marks, image_issued=repository.issued))
+        return repository.manifest(slot, assigned)
+
+    def _patiently(self, operation: Callable[[], T]) -> Generator[float, None, T]:
+        """Repeat an operation that the link or the server may have failed, within the limits of a download."""
+        failures = 0
+        while True:
+            try:
+                return operation()
+            except ProtocolError as error:
+                failures += 1
+                if error.code not in _TRANSIENT or failures >= self._limits.tries:
+                    raise
+                _log.info("trying again: %s", error)
+                asked_s = error.seconds if isinstance(error, OverloadedError) else None
+            yield retry_s(failures, self._limits.backoff, self._random, asked_s)

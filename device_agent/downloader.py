@@ -1,0 +1,158 @@
+"""Downloads of artifacts in chunks whose hashes the manifest signs: resumable, bounded, and wrong by one chunk at most.
+
+There is no progress file. The part file is hashed again when a download starts, and whatever does not fit its
+chunk hash is cut off, so a half-written or damaged tail costs one chunk and nothing can be believed twice.
+
+A download is an iterator of waits in seconds: zero after a chunk, more where it backs off. Between two steps
+the caller is free to do other work, or never to come back; the part file stands for itself.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import BinaryIO
+
+from urllib3.response import BaseHTTPResponse
+
+from device_agent.polling import Backoff, retry_s
+from device_agent.protocol.errors import Code, ProtocolError
+from device_agent.protocol.manifest import CHUNK_BYTES, ArtifactEntry
+from device_agent.transport import Pace, PaceKeeper, Transport, retry_after_s
+
+_PIECE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class DownloadLimits:
+    """When a download is given up."""
+
+    tries: int
+    """Attempts in a row that brought no new chunk."""
+    backoff: Backoff
+    pace: Pace
+
+
+class _RetryLater(Exception):
+    """The attempt ended; `retry_after_s` is what the server asked for."""
+
+    def __init__(self, cause: ProtocolError, retry_after_s: float | None = None) -> None:
+        self.cause = cause
+        self.retry_after_s = retry_after_s
+        super().__init__(str(cause))
+
+
+class _PartFile:
+    """The verified beginning of an artifact."""
+
+    def __init__(self, path: Path, entry: ArtifactEntry) -> None:
+        self._entry = entry
+        self._file: BinaryIO = path.open("r+b" if path.exists() else "w+b")
+        self.chunks = 0
+        while self.chunks < len(entry.chunks) and self._fits(self._file.read(self.next_bytes)):
+            self.chunks += 1
+        self._file.truncate(self.offset)
+
+    @property
+    def offset(self) -> int:
+        return min(self.chunks * CHUNK_BYTES, self._entry.length)
+
+    @property
+    def next_bytes(self) -> int:
+        return min(CHUNK_BYTES, self._entry.length - self.offset)
+
+    @property
+    def complete(self) -> bool:
+        return self.chunks == len(self._entry.chunks)
+
+    def _fits(self, data: bytes) -> bool:
+        return hashlib.sha256(data).hexdigest() == self._entry.chunks[self.chunks]
+
+    def append(self, data: bytes) -> None:
+        if not self._fits(data):
+            raise ProtocolError(Code.HASH_MISMATCH, f"chunk {self.chunks} of {self._entry.name}", role="artifact")
+        try:
+            self._file.seek(self.offset)
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise ProtocolError(Code.NO_SPACE, f"cannot write {self._entry.name}: {error}", role="artifact") from error
+        self.chunks += 1
+
+    def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+class Downloader:
+    """Fetches artifacts by their sha256 from one place."""
+
+    def __init__(self, transport: Transport, artifacts_url: str, limits: DownloadLimits, random: Random) -> None:
+        """`artifacts_url` is what a digest is appended to."""
+        self._transport = transport
+        self._url = artifacts_url.rstrip("/")
+        self._limits = limits
+        self._random = random
+
+    def fetch(self, entry: ArtifactEntry, path: Path) -> Iterator[float]:
+        """Complete the part file at `path`; yield how long to wait before each next step.
+
+        At the end every chunk is as signed and the file is synced. Raises the last attempt's ProtocolError when
+        `tries` attempts in a row brought nothing.
+        """
+        part = _PartFile(path, entry)
+        try:
+            failures = 0
+            while not part.complete:
+                before = part.chunks
+                try:
+                    yield from self._attempt(entry, part)
+                except _RetryLater as stop:
+                    failures = 1 if part.chunks > before else failures + 1
+                    if failures >= self._limits.tries:
+                        raise stop.cause from stop
+                    yield retry_s(failures, self._limits.backoff, self._random, stop.retry_after_s)
+        finally:
+            part.close()
+
+    def _attempt(self, entry: ArtifactEntry, part: _PartFile) -> Iterator[float]:
+        offset = part.offset
+        headers = {"Range": f"bytes={offset}-", "If-Range": f'"sha256-{entry.sha256}"'}
+        try:
+            with self._transport.open("GET", f"{self._url}/{entry.sha256}", headers=headers) as response:
+                keeper = self._transport.keeper(self._limits.pace)
+                if _starts_at(response, entry, offset) == 0:
+                    _read_exactly(response, keeper, offset)
+                while not part.complete:
+                    part.append(_read_exactly(response, keeper, part.next_bytes))
+                    yield 0.0
+        except ProtocolError as error:
+            if error.code is Code.NO_SPACE:
+                raise
+            raise _RetryLater(error) from error
+
+
+def _starts_at(response: BaseHTTPResponse, entry: ArtifactEntry, offset: int) -> int:
+    """Return the offset that the answer begins at: the one asked for, or 0 where the server ignores ranges."""
+    if response.status == 200:
+        return 0
+    if response.status == 206:
+        given, wanted = response.headers.get("Content-Range"), f"bytes {offset}-{entry.length - 1}/{entry.length}"
+        if given == wanted:
+            return offset
+        raise ProtocolError(Code.HTTP, f"Content-Range is {given!r}; asked for {wanted!r}", role="artifact")
+    error = ProtocolError(Code.HTTP, f"status {response.status} for artifact {entry.sha256}", role="artifact")
+    raise _RetryLater(error, retry_after_s(response.headers))
+
+
+def _read_exactly(response: BaseHTTPResponse, keeper: PaceKeeper, count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        piece = keeper.read(response, min(_PIECE_BYTES, count - len(data)))
+        if not piece:
+            raise ProtocolError(Code.NETWORK, "the connection was cut", role="artifact")
+        data += piece
+    return bytes(data)
