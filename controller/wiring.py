@@ -10,12 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from controller.artifacts.blob_store import BlobStore
+from controller.artifacts.child_process import Limits
+from controller.logs import configure_logs
 from controller.settings import Settings
 from controller.store.database import Database, open_engine
 from controller.trust.director import Director, open_director
 from controller.trust.durable_files import exclusive, write_durably
 from controller.trust.image_repository import ImageRepository
 from controller.trust.keys import KeyStore
+from controller.trust.root_chain import RootChain
 from controller.trust.sessions import Sessions
 from controller.use_cases.task_queue import TaskQueue
 
@@ -37,6 +40,11 @@ class Services:
     operator_token: str
     tasks: TaskQueue
     clock: Clock
+
+    @property
+    def limits(self) -> Limits:
+        """What one compression, evaluation or inspection process may use."""
+        return Limits(self.settings.job_timeout_s, self.settings.job_memory_bytes)
 
 
 class NoQueue:
@@ -63,10 +71,10 @@ def build(settings: Settings, tasks: TaskQueue | None = None, clock: Clock = sys
     return Services(
         settings=settings,
         database=Database(open_engine(settings.database_url)),
-        blobs=BlobStore(settings.artifacts_dir),
+        blobs=BlobStore(settings.artifacts_dir, reserve_bytes=settings.disk_reserve_bytes),
         image_repository=image_repository,
         director=director,
-        director_root=(director_dir / "1.root.json").read_bytes(),
+        director_root=RootChain(director_dir).first_bytes(),
         sessions=Sessions(keys.session_secret()),
         operator_token=operator_token(settings),
         tasks=tasks or NoQueue(),
@@ -87,3 +95,10 @@ def operator_token(settings: Settings) -> str:
 
 def _read_token(path: Path) -> str:
     return path.read_text().strip()
+
+
+def services_from_environment(tasks: TaskQueue | None = None) -> Services:
+    """Read the settings, set up the logs and build the services: how every process of the controller begins."""
+    settings = Settings()  # type: ignore[call-arg]  # the plugin-free type checker sees no defaults
+    configure_logs(settings.log_format, settings.log_level)
+    return build(settings, tasks)

@@ -4,7 +4,6 @@ Everything here may fail because of the link or the disk, and none of it is the 
 a manifest for good. Like a download, an acquisition is an iterator of waits.
 """
 
-import errno
 import logging
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -14,32 +13,18 @@ from typing import TypeVar
 
 from device_agent.clock import DeviceClock
 from device_agent.downloader import Downloader, DownloadLimits
+from device_agent.failure import TRANSIENT
 from device_agent.image_client import ImageRepository, OverloadedError, VerifiedManifest
 from device_agent.journal import Journal
 from device_agent.lifecycle import Found
 from device_agent.polling import retry_s
 from device_agent.protocol.assignment import SlotAssignment
 from device_agent.protocol.errors import Code, ProtocolError
-from device_agent.protocol.messages import FailureStage
 from device_agent.protocol.profile import DeviceProfile, incompatibilities
 from device_agent.slots import ModelStore
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-_TRANSIENT = frozenset({Code.NETWORK, Code.HTTP, Code.SLOW_RETRIEVAL})
-_DOWNLOAD = _TRANSIENT | {Code.NO_SPACE, Code.ENDLESS_DATA}
-
-
-def failure_stage(error: ProtocolError) -> FailureStage:
-    """Return the stage that a failed acquisition is reported under."""
-    return FailureStage.DOWNLOAD if error.code in _DOWNLOAD else FailureStage.VERIFY
-
-
-def disk_error(error: OSError) -> ProtocolError:
-    """Return what a failure of the disk is reported as."""
-    code = Code.NO_SPACE if error.errno in {errno.ENOSPC, errno.EDQUOT} else Code.INTERNAL
-    return ProtocolError(code, str(error))
 
 
 class Acquisition:
@@ -98,7 +83,7 @@ class Acquisition:
                 return operation()
             except ProtocolError as error:
                 failures += 1
-                if error.code not in _TRANSIENT or failures >= self._limits.tries:
+                if error.code not in TRANSIENT or failures >= self._limits.tries:
                     raise
                 _log.info("trying again: %s", error)
                 asked_s = error.seconds if isinstance(error, OverloadedError) else None

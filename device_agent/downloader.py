@@ -10,10 +10,11 @@ the caller is free to do other work, or never to come back; the part file stands
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from random import Random
-from typing import BinaryIO
 
 from urllib3.response import BaseHTTPResponse
 
@@ -44,14 +45,34 @@ class _RetryLater(Exception):
         super().__init__(str(cause))
 
 
+class _DiskError(Exception):
+    """Carries an OSError of the disk past the transport, which takes every OSError for one of the link."""
+
+    def __init__(self, cause: OSError) -> None:
+        self.cause = cause
+        super().__init__(str(cause))
+
+
+@contextmanager
+def _of_the_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _DiskError(error) from error
+
+
 class _PartFile:
     """The verified beginning of an artifact."""
 
     def __init__(self, path: Path, entry: ArtifactEntry) -> None:
         self._entry = entry
-        self._file: BinaryIO = path.open("r+b" if path.exists() else "w+b")
+        # Unbuffered: what a failed write leaves in a buffer would fail once more when the file is closed.
+        self._file: FileIO = path.open("r+b" if path.exists() else "w+b", buffering=0)
         self.chunks = 0
-        while self.chunks < len(entry.chunks) and self._fits(self._file.read(self.next_bytes)):
+
+    def verify(self) -> None:
+        """Cut the file off behind its last good chunk."""
+        while not self.complete and self._fits(self._file.read(self.next_bytes)):
             self.chunks += 1
         self._file.truncate(self.offset)
 
@@ -73,18 +94,15 @@ class _PartFile:
     def append(self, data: bytes) -> None:
         if not self._fits(data):
             raise ProtocolError(Code.HASH_MISMATCH, f"chunk {self.chunks} of {self._entry.name}", role="artifact")
-        try:
-            self._file.seek(self.offset)
-            self._file.write(data)
-            self._file.flush()
-        except OSError as error:
-            raise ProtocolError(Code.NO_SPACE, f"cannot write {self._entry.name}: {error}", role="artifact") from error
+        self._file.seek(self.offset)
+        written = 0
+        while written < len(data):
+            written += self._file.write(data[written:])
         self.chunks += 1
 
     def close(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with self._file:
+            os.fsync(self._file.fileno())
 
 
 class Downloader:
@@ -101,10 +119,11 @@ class Downloader:
         """Complete the part file at `path`; yield how long to wait before each next step.
 
         At the end every chunk is as signed and the file is synced. Raises the last attempt's ProtocolError when
-        `tries` attempts in a row brought nothing.
+        `tries` attempts in a row brought nothing, and OSError when the disk does not take it.
         """
         part = _PartFile(path, entry)
         try:
+            part.verify()
             failures = 0
             while not part.complete:
                 before = part.chunks
@@ -127,12 +146,14 @@ class Downloader:
                 if _starts_at(response, entry, offset) == 0:
                     _read_exactly(response, keeper, offset)
                 while not part.complete:
-                    part.append(_read_exactly(response, keeper, part.next_bytes))
+                    data = _read_exactly(response, keeper, part.next_bytes)
+                    with _of_the_disk():
+                        part.append(data)
                     yield 0.0
         except ProtocolError as error:
-            if error.code is Code.NO_SPACE:
-                raise
             raise _RetryLater(error) from error
+        except _DiskError as error:
+            raise error.cause from error
 
 
 def _starts_at(response: BaseHTTPResponse, entry: ArtifactEntry, offset: int) -> int:

@@ -8,20 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from device_agent.failure import Failure
 from device_agent.protocol.errors import Code
 from device_agent.protocol.messages import FailureStage
 from device_agent.subprocesses import Child, Ended
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a candidate was given up, as reports say it."""
-
-    stage: FailureStage
-    code: str
-    message: str
-    refuses: bool
-    """True when the candidate itself is to blame, so that this device shall not try it again."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from device_agent.health import Failure
+from device_agent.failure import Failure
 from device_agent.protocol.errors import Code
 from device_agent.protocol.messages import FailureStage
 from device_agent.subprocesses import Child, Ended

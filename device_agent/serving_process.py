@@ -149,7 +149,13 @@ class ServingProcess:
 
 
 def _runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    """Tell whether the process works; one that has ended and that nobody waited for does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    # The state follows the program's name, which stands in parentheses and may hold anything (proc(5)).
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def _is_serving(pid: int) -> bool:

@@ -7,7 +7,7 @@ does not fit, or a name that does not exist, stops the agent with the field, the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from device_agent.errors import SettingsError
@@ -48,7 +48,8 @@ class HealthSettings:
     command: tuple[str, ...] = ()
     """Program and arguments; status 0 means healthy. None is run when empty.
 
-    It finds EDGEFLEET_SLOT, EDGEFLEET_VERSION, EDGEFLEET_MANIFEST and EDGEFLEET_INFERENCE_URL in its environment."""
+    It runs in the state directory, so give paths in full. It finds EDGEFLEET_SLOT, EDGEFLEET_VERSION,
+    EDGEFLEET_MANIFEST and EDGEFLEET_INFERENCE_URL in its environment."""
     interval_s: float = field(default=10.0, metadata=at_least(0.05))
     """Seconds from the end of one run to the beginning of the next."""
     timeout_s: float = field(default=30.0, metadata=at_least(0.1))
@@ -156,7 +157,17 @@ def load_settings(file: Path | None, environment: Mapping[str, str], pairs: tupl
     read_pairs(tables, Settings, pairs)
     settings = read_table(Settings, tables)
     _check(settings)
-    return settings
+    # The agent works in its state directory; what was relative to the caller's must stay what it was.
+    return replace(
+        settings,
+        state_dir=settings.state_dir.absolute(),
+        enrolment_token_file=_absolute(settings.enrolment_token_file),
+        ca_file=_absolute(settings.ca_file),
+    )
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if path else ""
 
 
 def _check(settings: Settings) -> None:

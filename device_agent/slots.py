@@ -88,7 +88,7 @@ class ModelStore:
             self._delete(stage)
             raise ProtocolError(Code.HASH_MISMATCH, f"the bytes on disk are not those of {sha256}", role="artifact")
         if self.directory(sha256).exists():
-            self.discard(sha256)
+            self._delete(self.directory(sha256))
         move_directory_durably(stage, self.directory(sha256))
 
     def discard(self, manifest: str) -> None:

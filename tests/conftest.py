@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,15 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests of each kind ran, and their seconds (the sum over all processes)."""
-    count, seconds = Counter[str](), Counter[str]()
-    for outcome, reports in terminalreporter.stats.items():
-        for report in reports:
-            if isinstance(report, pytest.TestReport) and outcome != "rerun":
-                kind = kind_of(TESTS.parent / report.fspath)
-                seconds[kind] += report.duration  # type: ignore[assignment]  # typeshed counts in whole numbers
-                count[kind] += report.when == "call"
-    for kind in sorted(count, key=KINDS.index, reverse=True):
-        terminalreporter.write_line(f"{kind:<12}{count[kind]:>6} tests {seconds[kind]:>8.1f} s")
+    reports = [r for found in terminalreporter.stats.values() for r in found if isinstance(r, pytest.TestReport)]
+    for kind in reversed(KINDS):
+        # A test has three reports: its set-up, itself, and its tear-down.
+        of_kind = [report for report in reports if kind_of(TESTS.parent / report.fspath) == kind]
+        count = sum(report.when == "call" for report in of_kind)
+        seconds = sum(report.duration for report in of_kind)
+        if of_kind:
+            terminalreporter.write_line(f"{kind:<12}{count:>6} tests {seconds:>8.1f} s")
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ def post_version(name: str, wanted: NewVersion, services: ServicesDep) -> dict[s
     """Add the next version: it is inspected now, then compressed, evaluated and signed by workers."""
     request = VersionRequest(model=name, **wanted.model_dump())
     added = add_version(
-        services.database, services.blobs, services.tasks, request, services.settings, now=services.clock()
+        services.database, services.blobs, services.tasks, request, services.limits, now=services.clock()
     )
     with services.database.reading() as tx:
         return views.version(tx, added)

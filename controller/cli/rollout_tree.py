@@ -34,10 +34,18 @@ def tree(rollout: Json) -> RenderableType:
     root.add(_stages(rollout))
     root.add(Text(counts(rollout)))
     for hit in rollout["hit_devices"]:
-        words = f"{hit['name']}: {hit['code']} in {hit['stage']}: {hit['message'] or 'no message'}"
-        root.add(Text(words, style="red"))
-    root.add(Text(rollout["explanation"], style="italic"))
+        root.add(Text(f"{hit['name']}: {_why(hit)}", style="red"))
+    for reason, devices in rollout.get("incompatible", {}).items():
+        root.add(Text(f"{devices} devices are left out: {reason}", style="yellow"))
+    if rollout["explanation"]:
+        root.add(Text(rollout["explanation"], style="italic"))
     return root
+
+
+def _why(hit: Json) -> str:
+    if not hit["code"]:
+        return "fell silent"
+    return f"{hit['code']} in {hit['stage']}: {hit['message'] or 'no message'}"
 
 
 def counts(rollout: Json) -> str:

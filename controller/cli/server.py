@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from cyclopts import App
 
@@ -14,6 +16,8 @@ from controller.cli.errors import CommandFailed, ExitCode
 from controller.cli.render import notices
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from controller.settings import Settings
 
 app = App(name="server")
@@ -48,7 +52,7 @@ def start(
         Folder for keys, artifacts and the embedded database; .edgefleet unless set.
     """
     _override(host=host, port=port, state_dir=state_dir)
-    settings = _settings()
+    settings = read_settings()
     if workers > 1 and settings.is_embedded:
         raise CommandFailed(
             "the embedded wiring has one API process; --workers needs EDGEFLEET_DATABASE_URL and EDGEFLEET_BROKER_URL",
@@ -58,7 +62,7 @@ def start(
     address = f"http://{settings.host}:{listening.getsockname()[1]}"
     if not settings.public_url:
         _override(public_url=address)
-    _serve(_settings(), listening, address, workers)
+    _serve(read_settings(), listening, address, workers)
 
 
 @app.command
@@ -66,7 +70,7 @@ def migrate() -> None:
     """Bring the database to the tables that this release needs. `server start` does so by itself."""
     from controller.store.migrate import upgrade
 
-    upgrade(_settings().database_url)
+    upgrade(read_settings().database_url)
     notices().print("the database is current")
 
 
@@ -75,7 +79,8 @@ def _override(**flags: object) -> None:
     os.environ.update({f"EDGEFLEET_{name.upper()}": str(value) for name, value in flags.items() if value is not None})
 
 
-def _settings() -> "Settings":
+def read_settings() -> "Settings":
+    """Return the controller's settings; CommandFailed names the one that does not fit."""
     from pydantic import ValidationError
 
     from controller.settings import Settings
@@ -99,30 +104,44 @@ def _listen(host: str, port: int) -> socket.socket:
         raise CommandFailed(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
+def application() -> "ASGIApp":
+    """Return the application of one API process of the production wiring; it sends its tasks through the broker."""
+    from controller.api.app import create_app
+    from controller.wiring import services_from_environment
+    from controller.worker.app import CeleryTaskQueue, create_celery
+
+    return create_app(services_from_environment(CeleryTaskQueue(create_celery(read_settings().broker_url))))
+
+
 def _serve(settings: "Settings", listening: socket.socket, address: str, workers: int) -> None:
     from controller.store.migrate import upgrade
     from controller.wiring import operator_token
 
+    # uvicorn raises the signal again when it has ended; by default that would end this process before its worker.
+    signal.signal(signal.SIGTERM, _end)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     upgrade(settings.database_url)
-    with _worker(settings), _announced(settings.state_dir / "server.json", address):
+    with ExitStack() as stack:
+        app = _embedded(stack) if settings.is_embedded else "controller.cli.server:application"
+        stack.enter_context(_announced(settings.state_dir / "server.json", address))
         _print_welcome(settings, address, operator_token(settings))
-        _run(listening, workers, settings.log_level)
+        _run(app, listening, workers)
 
 
-@contextmanager
-def _worker(settings: "Settings") -> Iterator[None]:
-    if not settings.is_embedded:
-        yield
-        return
+def _end(_signal: int, _frame: object) -> NoReturn:
+    sys.exit(ExitCode.OK)
+
+
+def _embedded(stack: ExitStack) -> "ASGIApp":
+    from controller.api.app import create_app
+    from controller.wiring import services_from_environment
     from controller.worker.supervisor import Supervisor
 
     supervisor = Supervisor()
+    app = create_app(services_from_environment(supervisor))
     supervisor.start()
-    try:
-        yield
-    finally:
-        supervisor.stop()
+    stack.callback(supervisor.stop)
+    return app
 
 
 @contextmanager
@@ -145,24 +164,23 @@ def _print_welcome(settings: "Settings", address: str, token: str) -> None:
     console.print(f"  state  {settings.state_dir.resolve()} ({where})", soft_wrap=True)
 
 
-def _run(listening: socket.socket, workers: int, log_level: str) -> None:
+def _run(app: "ASGIApp | str", listening: socket.socket, workers: int) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
     config = uvicorn.Config(
-        "controller.api.app:app_from_environment",
-        factory=True,
+        app,
+        factory=isinstance(app, str),
         workers=workers,
         loop="uvloop",
         http="httptools",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
         access_log=False,
-        log_level=log_level.lower() if log_level != "INFO" else "warning",
+        log_config=None,  # the application has set up the logs
         server_header=False,
     )
-    server = uvicorn.Server(config)
     if workers > 1:
         Multiprocess(config, sockets=[listening]).run()
     else:
-        server.run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listening])

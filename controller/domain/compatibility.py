@@ -21,10 +21,8 @@ class Incompatible:
     reasons: tuple[str, ...]
 
 
-def select_variant(
-    profile: DeviceProfile, variants: Iterable[PublishedVariant], refused: frozenset[str] = frozenset()
-) -> Selected | Incompatible:
-    """Choose the best variant that the profile can run and the device has not refused.
+def select_variant(profile: DeviceProfile, variants: Iterable[PublishedVariant]) -> Selected | Incompatible:
+    """Choose the best variant that the profile can run.
 
     Best is the precision that the profile names first, then the fewest bytes on the wire, then the name, so
     that equal devices always get equal variants.
@@ -32,8 +30,6 @@ def select_variant(
     fitting, reasons = [], []
     for variant in variants:
         found = incompatibilities(variant.runtime, profile)
-        if variant.manifest_sha256 in refused:
-            found = (*found, "was refused by this device")
         if found:
             reasons.append(f"variant {variant.name} {'; '.join(found)}")
         else:

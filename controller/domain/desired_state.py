@@ -8,7 +8,8 @@ For each model, in this order:
  3. Nothing is said, and the device keeps what it runs - except where an aborted rollout had brought the
     device its first version of the model: then the slot shall run nothing.
 
-A version of which no variant fits the device is skipped with its reasons, never forced.
+A version of which no variant fits the device is skipped with its reasons, never forced. So is a version of which
+the device has refused a variant: it failed there once, and another try of it is for a person to decide.
 """
 
 from collections.abc import Mapping
@@ -116,15 +117,20 @@ def _choose(
         if variant:
             return SlotChoice(variant, f"pin {pin.id}", PIN_SOAK_S), words
     withdrawn = [r for r in concerned if r.state in (RolloutState.REVERTING, RolloutState.ABORTED)]
-    if any(r.id in device.took and r.from_version is None for r in withdrawn) and not pins:
-        words.append("the rollout that brought the model was aborted, and there is no version before it")
-        return SlotChoice(None, "aborted first rollout", 0.0), words
+    if any(rollout.id in device.took for rollout in withdrawn):
+        words.append("the rollout that brought the version was aborted, and there is no other to go back to")
+        return SlotChoice(None, "aborted without a version before it", 0.0), words
     words.append("nothing is assigned: the device keeps what it runs")
     return None, words
 
 
 def _variant(device: Device, version_id: VersionId, policy: Policy, words: list[str]) -> PublishedVariant | None:
-    found = select_variant(device.profile, policy.variants.get(version_id, ()), device.refused)
+    candidates = policy.variants.get(version_id, ())
+    refused = [variant.name for variant in candidates if variant.manifest_sha256 in device.refused]
+    if refused:
+        words.append(f"this device has refused the version's variant {', '.join(refused)}")
+        return None
+    found = select_variant(device.profile, candidates)
     if isinstance(found, Incompatible):
         words.extend(found.reasons)
         return None

@@ -35,7 +35,7 @@ class Term:
 def parse_selector(text: str) -> tuple[Term, ...]:
     """Read a selector; InvalidInput names the term that does not fit the grammar."""
     terms = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
+    for part in (piece.strip() for piece in text.split(",") if text.strip()):
         match = _TERM.fullmatch(part)
         if not match:
             raise InvalidInput(

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from controller.domain.errors import InvalidInput
 
+DEADLINE_MAX_S = 30 * 86_400.0
+"""A month: longer than any device is meant to be out of reach in mid-rollout."""
+
 
 @dataclass(frozen=True)
 class GatePolicy:
@@ -26,20 +29,25 @@ class GatePolicy:
 
     def __post_init__(self) -> None:
         """Refuse a policy under which a stage could neither pass nor abort."""
-        for name in ("success_share", "failure_share"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise InvalidInput(f"{name} is {value:g}; expected a share from 0 to 1", field=f"/gate/{name}")
+        if not 0 < self.success_share <= 1:
+            raise InvalidInput(
+                f"success_share is {self.success_share:g}; expected above 0, up to 1: no evidence cannot pass",
+                field="/gate/success_share",
+            )
+        if not 0 <= self.failure_share <= 1:
+            raise InvalidInput(
+                f"failure_share is {self.failure_share:g}; expected a share from 0 to 1", field="/gate/failure_share"
+            )
         if self.success_share + self.failure_share > 1 + 1e-9:
             raise InvalidInput(
                 f"success_share {self.success_share:g} and failure_share {self.failure_share:g} add up to more "
                 "than 1: a stage could neither pass nor abort; lower one of them",
                 field="/gate/success_share",
             )
-        if self.soak_s < 0 or self.silent_after_s <= self.soak_s:
+        if not 0 <= self.soak_s < self.silent_after_s <= DEADLINE_MAX_S:
             raise InvalidInput(
-                f"silent_after_s is {self.silent_after_s:g} and soak_s {self.soak_s:g}; a device must have longer "
-                "than its soak to answer, and neither may be negative",
+                f"silent_after_s is {self.silent_after_s:g} and soak_s {self.soak_s:g}; a device needs longer than its "
+                f"soak to answer, at most {DEADLINE_MAX_S:g} s, and neither may be negative",
                 field="/gate/silent_after_s",
             )
 
@@ -92,8 +100,9 @@ def evaluate_gate(policy: GatePolicy, counts: OutcomeCounts, admitted: int) -> V
             f"{counts.failed} failed and {counts.silent} fell silent of {admitted} devices; "
             f"{tolerated(policy, admitted)} are tolerated"
         )
-    needed = max(math.ceil(policy.success_share * admitted - 1e-9) - counts.healthy, 0)
-    if needed:
+    # At least one: a stage without devices has shown nothing.
+    needed = max(math.ceil(policy.success_share * admitted - 1e-9), 1) - counts.healthy
+    if needed > 0:
         return Hold(f"{counts.healthy} of {admitted} devices are healthy; {needed} more are needed", needed)
     return Advance(f"{counts.healthy} of {admitted} devices are healthy")
 

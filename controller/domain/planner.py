@@ -1,7 +1,7 @@
 """What should happen to a rollout next: `plan(snapshot, now)` decides, explains, and does nothing.
 
-The plan is computed from counts, not devices, so it costs the same for any fleet. Running it twice on the
-same facts plans the same event; once that event is written, the next plan holds.
+The plan is computed from counts, not devices, so it costs the same for any fleet. The same facts plan the same
+event, and each event is planned from the facts that the one before it left.
 """
 
 from dataclasses import dataclass

@@ -52,8 +52,13 @@ def parse_shares(percentages: Sequence[float]) -> tuple[float, ...]:
 
 
 def cut_stages(shares: Sequence[float], positions: Iterable[int]) -> tuple[Stage, ...]:
-    """Place the cut-offs so that each stage admits its share of the positions, rounded up to whole devices."""
+    """Place the cut-offs so that each stage admits its share of the positions, rounded up to whole devices.
+
+    ValueError without any position: a rollout for nobody has no stages.
+    """
     ordered = sorted(positions)
+    if not ordered:
+        raise ValueError("stages need at least one device")
     stages = []
     for share in shares:
         admitted = min(math.ceil(share * len(ordered) - 1e-9), len(ordered))

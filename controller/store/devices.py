@@ -1,12 +1,11 @@
 """Queries about devices: the facts that their desired state depends on, and when they were last seen."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import Text, and_, cast, func, or_, select
 
 from controller.domain.fleet import Device
 from controller.domain.ids import DeviceId, RolloutId
@@ -23,14 +22,14 @@ def load_devices(tx: Transaction, ids: Iterable[DeviceId]) -> dict[DeviceId, Dev
     """Return the devices that exist among the ids, with refusals and rollouts taken: three queries for any number."""
     wanted = list(ids)
     refused, took = _refused(tx, wanted), _took(tx, wanted)
-    rows = tx.execute(
-        select(_device.c.id, _device.c.name, _device.c.profile, _device.c.labels).where(_device.c.id.in_(wanted))
-    )
+    # The profile as text, which is the key under which its parsed form is remembered.
+    profile = cast(_device.c.profile, Text).label("profile")
+    rows = tx.execute(select(_device.c.id, _device.c.name, profile, _device.c.labels).where(_device.c.id.in_(wanted)))
     return {
         DeviceId(row.id): Device(
             DeviceId(row.id),
             row.name,
-            read_profile(json.dumps(row.profile, sort_keys=True)),
+            read_profile(row.profile),
             row.labels,
             frozenset(refused[row.id]),
             frozenset(took[row.id]),
@@ -60,7 +59,8 @@ def insert_device(tx: Transaction, device: Device, public_key_pem: str, token_id
         "token_id": token_id,
         "enrolled_at": now,
     }
-    return bool(tx.execute(upsert(tx, _device).values(row).on_conflict_do_nothing(index_elements=["name"])).rowcount)
+    unless_taken = upsert(tx, _device).values(row).on_conflict_do_nothing(index_elements=["name"])
+    return tx.execute(unless_taken.returning(_device.c.id)).first() is not None
 
 
 def enrolled_with(tx: Transaction, name: str, public_key_pem: str, token_id: str) -> DeviceId | None:

@@ -1,6 +1,7 @@
 """The policy as one snapshot, together with the place in the change log at which it was taken."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import NamedTuple
 
 from sqlalchemy import select
@@ -33,7 +34,10 @@ def load_policy(tx: Transaction) -> PolicySnapshot:
     return PolicySnapshot(Policy(known, pins, that_matter, published_variants(tx, versions)), seq)
 
 
-def published_variants(tx: Transaction, versions: set[VersionId]) -> dict[VersionId, tuple[PublishedVariant, ...]]:
+def published_variants(
+    tx: Transaction, versions: Collection[VersionId]
+) -> dict[VersionId, tuple[PublishedVariant, ...]]:
+    """Return what devices may run of each version that has anything published."""
     """Return the variants of the versions that devices may run."""
     query = select(_variant).where(
         _variant.c.version_id.in_(sorted(versions)), _variant.c.state == VariantState.PUBLISHED

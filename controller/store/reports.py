@@ -28,9 +28,23 @@ def insert_batches(tx: Transaction, keys: Iterable[BatchKey], now: datetime) -> 
 
 def insert_serving(tx: Transaction, items: Sequence[tuple[DeviceId, ServingItem]]) -> None:
     """Write what slots served."""
-    if items:
-        rows = [{**vars(item), "device_id": device_id, "latency": item.latency.to_json()} for device_id, item in items]
-        tx.execute(insert(tables.serving_report), rows)
+    if not items:
+        return
+    rows = [
+        {
+            "device_id": device_id,
+            "slot": item.slot,
+            "manifest_sha256": item.manifest,
+            "at": item.at,
+            "window_s": item.window_s,
+            "requests": item.requests,
+            "errors": item.errors,
+            "input_bytes": item.input_bytes,
+            "latency": item.latency.to_json(),
+        }
+        for device_id, item in items
+    ]
+    tx.execute(insert(tables.serving_report), rows)
 
 
 def variants_of(tx: Transaction, manifests: Iterable[str]) -> dict[str, tuple[VariantId, VersionId]]:

@@ -1,1 +1,1 @@
-"""The pages that people look at, rendered on the server."""
+"""The pages: rendered on the server, readable without scripts, for people on any screen."""

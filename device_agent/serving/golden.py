@@ -23,7 +23,7 @@ def read_golden(path: Path) -> Golden:
     """Read the arrays `input:NAME` and `output:NAME`; LoadError when the file does not hold them."""
     kinds: dict[str, dict[str, Array]] = {"input": {}, "output": {}}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for key in arrays.files:
                 kind, _, name = key.partition(":")
                 kinds[kind][name] = arrays[key]

@@ -4,6 +4,7 @@ The subset is what inference clients use: bodies have a Content-Length (RFC 9112
 coding is answered with 411, and anything that two readers could frame differently with 400.
 """
 
+import json
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NamedTuple
@@ -31,6 +32,11 @@ class Response(NamedTuple):
     body: bytes
     content_type: str = JSON_TYPE
     headers: tuple[tuple[str, str], ...] = ()
+
+
+def error_response(status: int, message: str, *headers: tuple[str, str]) -> Response:
+    """Return an error in the form of the Open Inference Protocol: `{"error": "..."}`."""
+    return Response(status, json.dumps({"error": message}).encode(), headers=headers)
 
 
 @dataclass(frozen=True, slots=True)

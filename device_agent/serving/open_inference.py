@@ -12,8 +12,7 @@ from importlib.metadata import version as distribution_version
 from urllib.parse import unquote
 
 from device_agent.serving.errors import ModelFailed, RequestRefused
-from device_agent.serving.http_messages import Request, Response
-from device_agent.serving.http_server import error_response
+from device_agent.serving.http_messages import Request, Response, error_response
 from device_agent.serving.inference_messages import describe, parse_inference, render_inference, to_json_bytes
 from device_agent.serving.slots import Occupant, Slots
 from device_agent.serving.tensors import wire_bytes
@@ -25,7 +24,7 @@ INLINE_BODY_BYTES_MAX = 64 * 1024
 
 
 class OpenInference:
-    """Answers the public port."""
+    """Answers the public port. Counts as latency the time from a whole request to its whole answer."""
 
     def __init__(self, slots: Slots, pool: ThreadPoolExecutor) -> None:
         """Take the slots to serve from, and the pool of one thread for what is not quick."""
@@ -57,7 +56,7 @@ class OpenInference:
 
     def _describe(self, request: Request, path: list[str]) -> Response:
         if request.method not in ("GET", "HEAD"):
-            raise RequestRefused(405, f"method is {request.method}; expected GET")
+            return _wrong_method(request, "GET, HEAD")
         match path:
             case ["v2"]:
                 return _ok(self._server)
@@ -77,7 +76,7 @@ class OpenInference:
 
     async def _infer(self, request: Request, model: str, version: str | None) -> Response:
         if request.method != "POST":
-            raise RequestRefused(405, f"method is {request.method}; expected POST")
+            return _wrong_method(request, "POST")
         started_s = time.perf_counter()
         with self._slots.find(model, version) as occupant:
             quick = occupant.model.warm_up_s < INLINE_S and len(request.body) <= INLINE_BODY_BYTES_MAX
@@ -102,6 +101,10 @@ def _answer(occupant: Occupant, request: Request) -> tuple[bytes, int]:
     results = model.run(inference.outputs, inference.feeds)
     body = render_inference(order.slot, order.version, inference, results, model.signature)
     return body, sum(wire_bytes(array) for array in inference.feeds.values())
+
+
+def _wrong_method(request: Request, allowed: str) -> Response:
+    return error_response(405, f"method is {request.method[:20]}; expected {allowed}", ("allow", allowed))
 
 
 def _metadata(occupant: Occupant) -> Response:

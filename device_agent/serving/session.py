@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from device_agent.protocol.manifest import GOLDEN_FILE, TensorSpec
 from device_agent.serving.errors import LoadError, ModelFailed, RequestRefused
@@ -43,9 +44,9 @@ class LoadedModel:
         """
         try:
             results: list[Array] = self._session.run(outputs, feeds)
+        except InvalidArgument as error:
+            raise RequestRefused(400, f"the inputs do not fit together: {error}") from error
         except Exception as error:  # the runtime's exceptions have no other common ancestor
-            if type(error).__name__ == "InvalidArgument":
-                raise RequestRefused(400, f"the inputs do not fit together: {error}") from error
             raise ModelFailed(f"the model failed: {error}") from error
         return results
 

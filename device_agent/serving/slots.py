@@ -43,6 +43,7 @@ class Occupant:
         self.model = model
         self.counters = counters
         self._in_flight = 0
+        self._leaving = False
         self._drained = asyncio.Event()
         self._drained.set()
 
@@ -56,26 +57,29 @@ class Occupant:
     ) -> None:
         self._in_flight -= 1
         if not self._in_flight:
+            self.counters.retired = self._leaving
             self._drained.set()
 
-    async def retire(self) -> None:
+    async def retire(self, drain_s: float) -> None:
         """Wait for the last request and free the model.
 
-        A request that takes longer than DRAIN_S keeps the model until it is answered.
+        A request that takes longer than `drain_s` keeps the model until it is answered.
         """
+        self._leaving = True
+        self.counters.retired = not self._in_flight
         try:
-            await asyncio.wait_for(self._drained.wait(), DRAIN_S)
+            await asyncio.wait_for(self._drained.wait(), drain_s)
         except TimeoutError:
             return
-        self.counters.retired = True
         await asyncio.to_thread(self.model.close)
 
 
 class Slots:
     """All slots of the process. Belongs to the event loop: no method is for other threads."""
 
-    def __init__(self, counters: CounterBook) -> None:
+    def __init__(self, counters: CounterBook, *, drain_s: float = DRAIN_S) -> None:
         self._counters = counters
+        self._drain_s = drain_s
         self._occupants: dict[str, Occupant] = {}
         # One load at a time, so that the peak of memory is that of one.
         self._changing = asyncio.Lock()
@@ -107,7 +111,7 @@ class Slots:
             counters = self._counters.open(order.slot, order.manifest, time.monotonic())
             self._occupants[order.slot] = Occupant(order, model, counters)
             if current:
-                await current.retire()
+                await current.retire(self._drain_s)
             return model
 
     async def unload(self, slot: str) -> None:
@@ -115,4 +119,4 @@ class Slots:
         async with self._changing:
             current = self._occupants.pop(slot, None)
             if current:
-                await current.retire()
+                await current.retire(self._drain_s)

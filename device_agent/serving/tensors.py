@@ -58,9 +58,12 @@ def decode_tensor(tensor: dict[str, Any], spec: TensorSpec, where: str) -> Array
         binary = "binary_data_size" in (tensor.get("parameters") or {})
         raise misfit(f"{where}.data", None, "JSON values" + (", not binary data" if binary else ""))
     array = _array_of(tensor["data"], spec.datatype, f"{where}.data")
-    if array.size != math.prod(shape) or array.ndim not in (1, len(shape)):
+    if array.size != math.prod(shape) or (array.ndim > 1 and array.shape != tuple(shape)):
         raise misfit(f"{where}.data", tensor["data"], f"{math.prod(shape)} values for shape {shape}, not {array.size}")
-    return array.reshape(shape)
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError) as error:  # an empty tensor of a size that no array has
+        raise misfit(f"{where}.shape", shape, "sizes that an array can have") from error
 
 
 def _read_shape(shape: object, spec: TensorSpec, where: str) -> list[int]:

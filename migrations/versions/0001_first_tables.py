@@ -261,8 +261,13 @@ def _create_coordination() -> None:
 def _add_first_rows() -> None:
     op.execute("INSERT INTO change_counter (id, seq) VALUES (1, 0)")
     op.execute("INSERT INTO image_repository (id) VALUES (1)")
-    columns = [sa.column(name) for name in ("id", "name", "selector")]
-    group = sa.table("device_group", *columns, sa.column("created_at", sa.DateTime))
+    group = sa.table(
+        "device_group",
+        sa.column("id", ID),
+        sa.column("name", NAME),
+        sa.column("selector", sa.Text),
+        sa.column("created_at", sa.DateTime),
+    )
     now = datetime.now(UTC).replace(tzinfo=None)
     # The empty selector matches every device, also those that enrol tomorrow.
     op.bulk_insert(group, [{"id": "gr_all", "name": "all", "selector": "", "created_at": now}])

@@ -1,7 +1,9 @@
 """Tiny real ONNX models, with golden tensors and manifests, made in milliseconds."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +30,8 @@ MANIFEST_FILE = "manifest.json"
 
 def linear_weights(features: int = 4, classes: int = 3) -> npt.NDArray[np.float32]:
     """Return the weights of every `linear_model`: fixed, distinct, with no effect of rounding."""
-    return (np.arange(features * classes, dtype=np.float32).reshape(features, classes) - classes) / 4
+    weights = (np.arange(features * classes).reshape(features, classes) - classes) / 4
+    return weights.astype(np.float32)
 
 
 def linear_model(path: Path, *, bias: float = 0.0, features: int = 4, classes: int = 3) -> None:
@@ -68,11 +71,14 @@ def golden_npz(model_path: Path, out_path: Path, rows: int) -> None:
     feeds = {node.name: golden_rows(rows, node.shape[1]) for node in session.get_inputs()}
     names = [node.name for node in session.get_outputs()]
     outputs = dict(zip(names, session.run(names, feeds), strict=True))
-    np.savez(
-        out_path,
-        **{f"input:{name}": array for name, array in feeds.items()},
-        **{f"output:{name}": array for name, array in outputs.items()},
-    )
+    write_golden(out_path, inputs=feeds, outputs=outputs)
+
+
+def write_golden(path: Path, *, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+    """Write golden tensors under the names that the manifest's golden artifact has them by."""
+    arrays: dict[str, Any] = {f"input:{name}": array for name, array in inputs.items()}
+    arrays |= {f"output:{name}": array for name, array in outputs.items()}
+    np.savez(path, **arrays)
 
 
 def artifact_entry(path: Path) -> ArtifactEntry:

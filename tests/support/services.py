@@ -96,6 +96,12 @@ class _Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        assert self._process
+        return self._process.pid
+
     def stop(self, stop_signal: signal.Signals = signal.SIGTERM) -> None:
         """End the server and remove its folder."""
         if self._process:

@@ -47,8 +47,10 @@ class ServingProcess:
         self.store.mkdir(exist_ok=True)
         self.socket_path = state / "serving.sock"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "device_agent.serving", "--listen", "127.0.0.1:0"]
-            + ["--control", str(self.socket_path), "--store", str(self.store)],
+            [
+                *(sys.executable, "-m", "device_agent.serving", "--listen", "127.0.0.1:0"),
+                *("--control", self.socket_path, "--store", self.store),
+            ]
         )
 
     def control(self, method: str, path: str, document: object = None) -> Answer:

@@ -4,8 +4,7 @@ FastAPI's own dispatch costs several times what these handlers do. `routes.py` d
 and serves them too, through these handlers, for whoever runs the application without the dispatcher.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controller.api.device.hot_path import HotPath
 from controller.api.device.poll_cache import etag_of
@@ -16,11 +15,6 @@ from controller.use_cases.record_reports import Receipt
 from device_agent.protocol.errors import Code, ProtocolError
 from device_agent.protocol.messages import REPORT_BYTES_MAX, parse_report_batch
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 ASSIGNMENT_PATH = "/device/v1/assignment"
 REPORTS_PATH = "/device/v1/reports"
 
@@ -30,18 +24,19 @@ _JSON = (b"content-type", b"application/json")
 class DeviceDispatch:
     """An ASGI application that answers polls and reports itself and hands everything else on."""
 
-    def __init__(self, app: AsgiApp, hot: HotPath) -> None:
+    def __init__(self, app: ASGIApp, hot: HotPath) -> None:
         """Take the application behind it; the lifespan passes through to it."""
         self._app = app
-        self._handlers = {
+        self._handlers: dict[tuple[str, str], ASGIApp] = {
             ("GET", ASSIGNMENT_PATH): AssignmentHandler(hot),
             ("POST", REPORTS_PATH): ReportsHandler(hot),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        handler = self._handlers.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        await (handler or self._app)(scope, receive, send)
+        is_http = scope["type"] == "http"
+        handler = self._handlers.get((scope["method"], scope["path"]), self._app) if is_http else self._app
+        await handler(scope, receive, send)
 
 
 class AssignmentHandler:
@@ -54,13 +49,20 @@ class AssignmentHandler:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one poll."""
         token, if_none_match = _read_headers(scope)
-        device_id = self._hot.identify(token)
+        now = self._hot.clock()
+        device_id = self._hot.identify(token, now)
         if device_id is None:
             await _no_session(scope, receive, send)
-            return
-        if if_none_match and self._hot.good_etag(device_id) == if_none_match:
-            await _answer(send, 304, [(b"etag", if_none_match)])
-            return
+        elif if_none_match and self._hot.good_etag(device_id, now) == if_none_match:
+            # Nearly every request of a fleet ends here.
+            await send({"type": "http.response.start", "status": 304, "headers": [(b"etag", if_none_match)]})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await self._answer_from_database(device_id, if_none_match, scope, receive, send)
+
+    async def _answer_from_database(
+        self, device_id: DeviceId, if_none_match: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         try:
             current = await self._hot.assignment(device_id)
         except EdgefleetError as error:
@@ -86,14 +88,14 @@ class ReportsHandler:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one batch of reports."""
         token, _ = _read_headers(scope)
-        device_id = self._hot.identify(token)
+        device_id = self._hot.identify(token, self._hot.clock())
         if device_id is None:
             await _no_session(scope, receive, send)
             return
         try:
             receipt = await self._record(device_id, receive)
         except ProtocolError as error:
-            await problem(400, error.label, str(error))(scope, receive, send)  # type: ignore[arg-type]
+            await problem(400, error.label, str(error))(scope, receive, send)
         except EdgefleetError as error:
             await _refuse(error, scope, receive, send)
         else:
@@ -109,7 +111,7 @@ class ReportsHandler:
 
 async def read_body(receive: Receive, bytes_max: int) -> bytes:
     """Return the request's body; ProtocolError as soon as it is longer than allowed, or is broken off."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -118,15 +120,16 @@ async def read_body(receive: Receive, bytes_max: int) -> bytes:
         if len(body) > bytes_max:
             raise ProtocolError(Code.ENDLESS_DATA, f"more than {bytes_max} bytes", role="body")
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 def _read_headers(scope: Scope) -> tuple[str, bytes]:
     """Return the bearer token and the entity tag, empty where they are missing."""
     token, if_none_match = "", b""
     for name, value in scope["headers"]:
-        if name == b"authorization" and value[:7].lower() == b"bearer ":
-            token = value[7:].decode("latin-1")
+        if name == b"authorization":
+            scheme, _, shown = value.partition(b" ")
+            token = shown.decode("latin-1") if scheme.lower() == b"bearer" else ""
         elif name == b"if-none-match":
             # A proxy that compresses answers marks their tags as weak.
             if_none_match = value.removeprefix(b"W/")
@@ -141,9 +144,9 @@ async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], b
 
 
 async def _refuse(error: EdgefleetError, scope: Scope, receive: Receive, send: Send) -> None:
-    await problem(status_of(error), error.code, error.detail)(scope, receive, send)  # type: ignore[arg-type]
+    await problem(status_of(error), error.code, error.detail)(scope, receive, send)
 
 
 async def _no_session(scope: Scope, receive: Receive, send: Send) -> None:
     refusal = problem(401, "session_over", "no session, or it is over; open a new one")
-    await refusal(scope, receive, send)  # type: ignore[arg-type]
+    await refusal(scope, receive, send)

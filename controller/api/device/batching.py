@@ -46,7 +46,8 @@ class Batcher(Generic[Item, Result]):
         self._limits = limits
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._waiting_weight = 0
-        self._lanes: set[asyncio.Task[None]] = set()
+        self._lanes_free = limits.lanes
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def put(self, item: Item, weight: int = 1) -> Result:
         """Return the item's result once its batch is done; raises what `act` raised, or Unavailable when full."""
@@ -55,15 +56,18 @@ class Batcher(Generic[Item, Result]):
         waiting = _Waiting[Item, Result](item, weight, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._waiting_weight += weight
-        if len(self._lanes) < self._limits.lanes:
-            lane = asyncio.create_task(self._work())
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
+        if self._lanes_free:
+            self._lanes_free -= 1
+            task = asyncio.create_task(self._work())
+            self._tasks.add(task)  # The loop itself keeps no task alive.
+            task.add_done_callback(self._tasks.discard)
         return await waiting.answer
 
     async def _work(self) -> None:
         while self._queue:
             await self._answer(self._next_batch())
+        # In the same step that saw the queue empty: whoever comes later must find the lane free.
+        self._lanes_free += 1
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
         batch = [self._queue.popleft()]

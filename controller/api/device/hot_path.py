@@ -53,13 +53,15 @@ class HotPath:
         poll_s: float,
         report_lanes: int,
         clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take the parts; `report_lanes` transactions write reports at a time (one is best on SQLite)."""
         self._database = database
         self._director = director
         self._sessions = sessions
         self._poll_s = poll_s
-        self._clock = clock
+        self.clock = clock
+        self._monotonic = monotonic
         self._cache: PollCache | None = None
         self._heard_at = 0.0
         self._seen: dict[DeviceId, datetime] = {}
@@ -70,8 +72,7 @@ class HotPath:
 
     async def start(self) -> None:
         """Read the policy and begin to follow changes; Unavailable when the database does not answer."""
-        self._cache = PollCache(await self._in_thread(lambda: read_policy(self._database)))
-        self._heard_at = time.monotonic()
+        await self.read_policy()
         self._loops = [
             asyncio.create_task(_repeat(self.follow, FOLLOW_S)),
             asyncio.create_task(_repeat(self.write_seen, SEEN_S)),
@@ -87,16 +88,15 @@ class HotPath:
         finally:
             await asyncio.to_thread(self._executor.shutdown)
 
-    def identify(self, token: str) -> DeviceId | None:
+    def identify(self, token: str, now: datetime) -> DeviceId | None:
         """Return whose session this is, None when it is over or never was."""
-        device_id = self._sessions.check_token(token, self._clock())
-        return device_id and DeviceId(device_id)
+        device_id = self._sessions.check_token(token, now)
+        return None if device_id is None else DeviceId(device_id)
 
-    def good_etag(self, device_id: DeviceId) -> bytes | None:
+    def good_etag(self, device_id: DeviceId, now: datetime) -> bytes | None:
         """Return the tag of the device's good assignment, if it is known without asking the database."""
-        if self._cache is None or time.monotonic() - self._heard_at > DEAF_AFTER_S:
+        if self._cache is None or self._is_deaf():
             return None
-        now = self._clock()
         etag = self._cache.good_etag(device_id, now)
         if etag is not None:
             self._seen[device_id] = now
@@ -106,18 +106,25 @@ class HotPath:
         """Return the device's good assignment from the database, issued now where needed; None if it is unknown."""
         current = await _in_time(self._polls.put(device_id))
         if current:
-            self._seen[device_id] = self._clock()
+            self._seen[device_id] = self.clock()
         return current
 
     async def report(self, device_id: DeviceId, batch: ReportBatch, size_bytes: int) -> Receipt:
         """Record a batch of reports; returns after it is durable."""
         return await _in_time(self._reports.put((device_id, batch), size_bytes))
 
+    async def read_policy(self) -> None:
+        """Begin with an empty memory under the present policy."""
+        asked_at = self._monotonic()
+        self._cache = PollCache(await self._in_thread(lambda: read_policy(self._database)))
+        self._heard_at = asked_at
+
     async def follow(self) -> None:
-        """Apply what other processes, and this one, have changed since the last call."""
-        cache = self._started()
+        """Apply what other processes, and this one, have changed since the last call. Never twice at a time."""
+        cache, asked_at = self._started(), self._monotonic()
         cache.apply(await self._in_thread(lambda: follow_changes(self._database, cache.position)))
-        self._heard_at = time.monotonic()
+        # Not the time of the answer: an answer that was long on its way tells of an old state.
+        self._heard_at = asked_at
 
     async def write_seen(self) -> None:
         """Write when devices polled last; what cannot be written is kept for the next call."""
@@ -129,9 +136,9 @@ class HotPath:
             raise
 
     async def _load(self, ids: list[DeviceId]) -> list[CurrentAssignment | None]:
-        cache, now = self._started(), self._clock()
+        cache, now = self._started(), self.clock()
         # A deaf process does not know whether its policy still holds.
-        known = None if time.monotonic() - self._heard_at > DEAF_AFTER_S else cache.snapshot
+        known = None if self._is_deaf() else cache.snapshot
         found = await self._in_thread(
             lambda: issue_assignments(self._database, self._director, ids, known, poll_s=self._poll_s, now=now)
         )
@@ -140,12 +147,15 @@ class HotPath:
         return [found.of.get(device_id) for device_id in ids]
 
     async def _record(self, batches: list[tuple[DeviceId, ReportBatch]]) -> list[Receipt]:
-        now = self._clock()
+        now = self.clock()
         return await self._in_thread(lambda: record_reports(self._database, batches, now=now))
+
+    def _is_deaf(self) -> bool:
+        return self._monotonic() - self._heard_at > DEAF_AFTER_S
 
     def _started(self) -> PollCache:
         if self._cache is None:
-            raise RuntimeError("HotPath.start has not been awaited")
+            raise RuntimeError("neither start nor read_policy has been awaited")
         return self._cache
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

@@ -21,7 +21,7 @@ def central_endpoint(processes: Processes, controller: Controller, version: Json
     """Serve the version's fp32 variant behind a link with a 40 ms round trip; give the endpoint's URL."""
     variant = next(found for found in version["variants"] if found["recipe"] == "fp32")
     home = (folder / "central").resolve()
-    model = _fetch(controller, version, variant["manifest_sha256"], home / "models")
+    model, main = _fetch(controller, version, variant["manifest_sha256"], home / "models")
     arguments = ("--listen", "127.0.0.1:0", "--control", "serving.sock", "--store", str(home / "models"))
     process = processes.start("central", "device_agent.serving", *arguments, environment={}, directory=home)
     socket = home / "serving.sock"
@@ -32,7 +32,7 @@ def central_endpoint(processes: Processes, controller: Controller, version: Json
             "version": str(version["number"]),
             "manifest": variant["manifest_sha256"],
             "directory": str(model),
-            "main": "model.onnx",
+            "main": main,
         }
         control.post("/control/load", json=load, timeout=START_S).raise_for_status()
         address = control.get("/control/status").raise_for_status().json()["address"]
@@ -41,7 +41,7 @@ def central_endpoint(processes: Processes, controller: Controller, version: Json
     processes.stop(process)
 
 
-def _fetch(controller: Controller, version: Json, manifest_sha256: str, store: Path) -> Path:
+def _fetch(controller: Controller, version: Json, manifest_sha256: str, store: Path) -> tuple[Path, str]:
     model = store / manifest_sha256
     model.mkdir(parents=True)
     target = f"/tuf/targets/dev/{version['model']}/{version['number']}/fp32/{manifest_sha256}.manifest.json"
@@ -51,4 +51,4 @@ def _fetch(controller: Controller, version: Json, manifest_sha256: str, store: P
         for artifact in manifest.json()["artifacts"]:
             content = http.get(f"/artifacts/sha256/{artifact['sha256']}").raise_for_status().content
             (model / artifact["name"]).write_bytes(content)
-    return model
+    return model, str(manifest.json()["main"])

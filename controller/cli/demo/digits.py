@@ -151,8 +151,10 @@ def run(network: Path, inputs: Floats) -> Floats:
 def _train(samples: Samples, epochs: int) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
+    from threadpoolctl import threadpool_limits
 
     classifier = MLPClassifier(HIDDEN, max_iter=epochs, random_state=1)
-    with warnings.catch_warnings():
+    # For matrices this small, threads that wait for each other cost several times what they bring.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is the point
         return classifier.fit(samples.inputs, samples.labels)

@@ -72,6 +72,7 @@ class Story:
             second, good = self._roll_out_better(load.tally)
             bad = self._roll_out_worse(load.tally)
         again = measure(self._urls(), self._dataset.unseen.inputs, self._dataset.unseen.labels, at_once=False)
+        int8 = _variant(second, "int8")
         return self._conclude(
             Findings(
                 served={device.name: device.version(MODEL) or "nothing" for device in self._devices},
@@ -84,8 +85,8 @@ class Story:
                 good_rollout=good,
                 bad_rollout=bad,
                 source_bytes=second["artifact"]["size_bytes"],
-                variant_bytes=_model_bytes(_variant(second, "int8")),
-                wire_bytes=_variant(second, "int8")["wire_bytes"],
+                variant_bytes=int8["facts"]["bytes"],
+                wire_bytes=int8["wire_bytes"],
                 seconds=time.monotonic() - self._begun,
             )
         )
@@ -220,8 +221,3 @@ class Story:
 
 def _variant(version: Json, recipe: str) -> Json:
     return next(found for found in version["variants"] if found["recipe"] == recipe)
-
-
-def _model_bytes(variant: Json) -> int:
-    size: int = variant["facts"]["size_bytes"]
-    return size

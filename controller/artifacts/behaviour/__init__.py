@@ -1,0 +1,1 @@
+"""How a model behaves: evaluation data, decisions, golden tensors. Only imported in confined children."""

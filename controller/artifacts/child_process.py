@@ -1,0 +1,130 @@
+"""The parent's side of a job: run a module in a confined child, wait for it, read what it found.
+
+Models are hostile until shown otherwise, and compressing them takes memory and minutes: none of it happens in a
+process that serves anybody. The child has its own process group, which is killed on any way out.
+"""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from controller.artifacts.errors import JobFailed
+from controller.domain.errors import InvalidInput
+
+OUTPUT_BYTES_MAX = 4 * 1024 * 1024
+"""More than any honest result: what a child prints beyond it is not read."""
+TOLD_BYTES_MAX = 2000
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may use."""
+
+    timeout_s: float
+    memory_bytes: int
+
+    @property
+    def cpu_s(self) -> int:
+        """Processor time: more than a job on every core can use before its timeout."""
+        return math.ceil(self.timeout_s) * (os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a child ended: its exit code (negative: the signal) and what it printed."""
+
+    exit_code: int
+    output: str
+    errors: str
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Something to do every `every_s` seconds while a child runs; an exception from it ends the child."""
+
+    beat: Callable[[], None]
+    every_s: float
+
+
+NO_HEARTBEAT = Heartbeat(lambda: None, every_s=60.0)
+
+
+def run_job(module: str, arguments: Sequence[str | Path], limits: Limits, heartbeat: Heartbeat) -> dict[str, Any]:
+    """Run a module that ends with `confinement.answer`; return its result.
+
+    InvalidInput is what the child refused; JobFailed when it ended without an answer.
+    """
+    finished = run_confined(module, arguments, limits, heartbeat)
+    if finished.exit_code != 0:
+        raise JobFailed(f"{module} {_manner_of(finished, limits)}")
+    outcome: dict[str, Any] = json.loads(finished.output)
+    if "refused" in outcome:
+        refused = outcome["refused"]
+        raise InvalidInput(refused["detail"], code=refused["code"], field=refused["field"])
+    result: dict[str, Any] = outcome["result"]
+    return result
+
+
+def run_confined(module: str, arguments: Sequence[str | Path], limits: Limits, heartbeat: Heartbeat) -> Finished:
+    """Run any module under limits and wait for its end; JobFailed when it takes too long."""
+    confinement = [str(os.getpid()), str(limits.memory_bytes), str(limits.cpu_s)]
+    command = [sys.executable, "-m", "controller.artifacts.confinement", *confinement, module, *map(str, arguments)]
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            env={**os.environ, **_ONE_THREAD},
+            start_new_session=True,
+        )
+        try:
+            exit_code = _wait(child, module, limits, heartbeat)
+        finally:
+            if child.returncode is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+        return Finished(exit_code, _read(output, OUTPUT_BYTES_MAX), _read_end(errors, TOLD_BYTES_MAX))
+
+
+def _wait(child: subprocess.Popen[bytes], module: str, limits: Limits, heartbeat: Heartbeat) -> int:
+    deadline_s = time.monotonic() + limits.timeout_s
+    while True:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise JobFailed(f"{module} was ended after {limits.timeout_s:g} s (job_timeout_s)")
+        try:
+            return child.wait(min(heartbeat.every_s, left_s))
+        except subprocess.TimeoutExpired:
+            heartbeat.beat()
+
+
+def _manner_of(finished: Finished, limits: Limits) -> str:
+    if finished.exit_code < 0:
+        name = signal.Signals(-finished.exit_code).name
+        return (
+            f"was ended by {name}; it may use {limits.memory_bytes} bytes of memory and {limits.cpu_s} s of processor"
+        )
+    told = finished.errors.strip().splitlines()
+    return f"failed: {told[-1] if told else f'exit code {finished.exit_code}'}"
+
+
+def _read(stream: IO[bytes], bytes_max: int) -> str:
+    stream.seek(0)
+    return stream.read(bytes_max).decode(errors="replace")
+
+
+def _read_end(stream: IO[bytes], bytes_max: int) -> str:
+    size_bytes = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size_bytes - bytes_max))
+    return stream.read().decode(errors="replace")

@@ -1,0 +1,87 @@
+"""Running a model on the runtime that devices use, row by row as their requests come."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from controller.artifacts.graph.reading import refused
+from controller.domain.errors import InvalidInput
+from device_agent.protocol.manifest import TensorSpec
+
+Array = npt.NDArray[Any]
+Tensors = dict[str, Array]
+"""Arrays by the name of the input or output they belong to; rows along the first axis."""
+Level = onnxruntime.GraphOptimizationLevel
+
+_LOG_FATAL_ONLY = 4
+onnxruntime.set_default_logger_severity(_LOG_FATAL_ONLY)
+
+
+class Session:
+    """A loaded model."""
+
+    def __init__(self, path: Path, *, level: Any = Level.ORT_ENABLE_ALL, threads: int = 1) -> None:
+        """Load the file; InvalidInput(`unknown_operator`, `unsupported_opset`, `not_loadable`) when it cannot be."""
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = level
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's exceptions have no other common ancestor
+            raise _not_loadable(str(error)) from error
+        self.outputs = [node.name for node in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Array]) -> Tensors:
+        """Run all rows at once; InvalidInput(`not_runnable`) when the model cannot."""
+        try:
+            results = self._session.run(self.outputs, dict(inputs))
+        except Exception as error:  # as above
+            raise refused("not_runnable", f"the model fails on its inputs: {_first_line(error)}") from error
+        return dict(zip(self.outputs, results, strict=True))
+
+    def run_rows(self, inputs: Mapping[str, Array], rows_a_run: int) -> Tensors:
+        """Run `rows_a_run` rows at a time and join the answers.
+
+        Devices are mostly asked about one row. It matters: dynamic quantization takes its scales from all rows of
+        a run, so the same row is answered differently in company.
+        """
+        rows = len(next(iter(inputs.values())))
+        answers = [
+            self.run({name: array[start : start + rows_a_run] for name, array in inputs.items()})
+            for start in range(0, rows, rows_a_run)
+        ]
+        return {name: np.concatenate([np.atleast_1d(answer[name]) for answer in answers]) for name in self.outputs}
+
+
+def rows_a_run(inputs: tuple[TensorSpec, ...]) -> int | None:
+    """Return how many rows the inputs fix for a run, None where they leave it free.
+
+    InvalidInput where the inputs have no common first dimension, so that rows mean nothing.
+    """
+    firsts = {spec.shape[0] if spec.shape else 0 for spec in inputs}
+    if len(firsts) != 1 or firsts == {0}:
+        told = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in inputs)
+        raise refused("unsupported_signature", f"the inputs have no common first dimension for rows: {told}")
+    (first,) = firsts
+    return None if first < 0 else first
+
+
+def _not_loadable(told: str) -> InvalidInput:
+    reason = _first_line(told)
+    version = onnxruntime.__version__
+    if "is not a registered function/op" in told or "No Op registered" in told or "NOT_IMPLEMENTED" in told:
+        return refused("unknown_operator", f"onnxruntime {version} lacks an operator of the model: {reason}")
+    if "opset" in told.lower() or "IR version" in told:
+        return refused(
+            "unsupported_opset", f"onnxruntime {version} does not know the model's opset: {reason}; export for an older"
+        )
+    return refused("not_loadable", f"onnxruntime {version} cannot load the model: {reason}")
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().splitlines()[0][:400]

@@ -1,0 +1,146 @@
+"""Add a version to a model: inspect the upload, number it, and ask for its variants.
+
+ONNX files are inspected before anything is written, so that a version that exists can be compressed and run.
+Opaque files are taken as they are: signed and delivered, not compressed and not evaluated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from controller.artifacts import jobs
+from controller.artifacts.blob_store import BlobStore
+from controller.artifacts.child_process import Limits
+from controller.artifacts.findings import Inspection
+from controller.artifacts.manifests import OPAQUE_RUNTIME
+from controller.artifacts.recipes import DEFAULT_RECIPES, OPAQUE, check_recipes
+from controller.domain.catalog import NEXT_TASK, VariantState
+from controller.domain.errors import InvalidInput
+from controller.domain.ids import PREFIXES, VariantId, VersionId
+from controller.store import artifacts, catalog, variants
+from controller.store.database import Database, Transaction, add_event
+from controller.store.tables import Row
+from controller.use_cases.identity import new_id
+from controller.use_cases.task_queue import TaskQueue
+
+
+@dataclass(frozen=True)
+class VersionRequest:
+    """What an operator asks for. Files are named by digest; `recipes` None takes every built-in one."""
+
+    model: str
+    artifact_sha256: str
+    evaluation_sha256: str | None = None
+    format: str = "onnx"
+    notes: str = ""
+    recipes: Sequence[str] | None = None
+
+
+def add_version(
+    database: Database, blobs: BlobStore, tasks: TaskQueue, request: VersionRequest, limits: Limits, *, now: datetime
+) -> VersionId:
+    """Write the version with the model's next number, its variants queued; return its id.
+
+    NotFound: no such model. InvalidInput: an artifact that was never uploaded, an unknown recipe, an upload that
+    the inspection refuses, recipes or evaluation data for an opaque file.
+    """
+    _check_known(database, request)
+    recipes = _recipes_of(request)
+    inspection = _inspect(blobs, request, limits)
+    version_id = VersionId(new_id(PREFIXES[VersionId]))
+    with database.writing() as tx:
+        rows = [_variant_row(tx, version_id, recipe, request, now) for recipe in recipes]
+        number = _insert(tx, version_id, request, inspection, rows, now)
+        told = f"{request.model} version {number}: variants {', '.join(recipes)} are queued"
+        add_event(tx, now, "operator", "version.added", version_id, told)
+    for row in rows:
+        tasks.send(NEXT_TASK[VariantState(row["state"])], row["id"])
+    return version_id
+
+
+def _check_known(database: Database, request: VersionRequest) -> None:
+    with database.reading() as tx:
+        catalog.model_named(tx, request.model)
+        for field, sha256 in (
+            ("/artifact_sha256", request.artifact_sha256),
+            ("/evaluation_sha256", request.evaluation_sha256),
+        ):
+            if sha256 is not None and not artifacts.has_artifact(tx, sha256):
+                raise InvalidInput(
+                    f"there is no artifact {sha256}; upload the file first and name the sha256 of the answer",
+                    code="artifact_unknown",
+                    field=field,
+                )
+
+
+def _recipes_of(request: VersionRequest) -> tuple[str, ...]:
+    if request.format != "opaque":
+        return check_recipes(DEFAULT_RECIPES if request.recipes is None else request.recipes)
+    for field, value in (("/recipes", request.recipes), ("/evaluation_sha256", request.evaluation_sha256)):
+        if value:
+            raise InvalidInput(
+                "opaque files are delivered as they are; they take no recipes and no evaluation data",
+                code="opaque_is_not_compressed",
+                field=field,
+            )
+    return (OPAQUE,)
+
+
+def _inspect(blobs: BlobStore, request: VersionRequest, limits: Limits) -> Inspection | None:
+    if request.format == "opaque":
+        return None
+    evaluation = blobs.path(request.evaluation_sha256) if request.evaluation_sha256 else None
+    inspection = jobs.inspect(blobs.path(request.artifact_sha256), evaluation, limits)
+    if inspection.model.memory_bytes > limits.memory_bytes:
+        raise InvalidInput(
+            f"the model needs about {inspection.model.memory_bytes} bytes of memory; the controller evaluates with "
+            f"{limits.memory_bytes} (job_memory_bytes)",
+            code="too_much_memory",
+            field="/artifact_sha256",
+        )
+    return inspection
+
+
+def _variant_row(tx: Transaction, version_id: VersionId, recipe: str, request: VersionRequest, now: datetime) -> Row:
+    row: Row = {
+        "id": new_id(PREFIXES[VariantId]),
+        "version_id": version_id,
+        "recipe": recipe,
+        "state": VariantState.QUEUED,
+        "attempts": 0,
+        "created_at": now,
+        "updated_at": now,
+    }
+    if recipe == OPAQUE:
+        row |= {
+            "state": VariantState.EVALUATED,
+            "artifact_sha256": request.artifact_sha256,
+            "wire_bytes": artifacts.artifact_bytes(tx, request.artifact_sha256),
+            "runtime": asdict(OPAQUE_RUNTIME),
+        }
+    return row
+
+
+def _insert(
+    tx: Transaction,
+    version_id: VersionId,
+    request: VersionRequest,
+    inspection: Inspection | None,
+    rows: Sequence[Row],
+    now: datetime,
+) -> int:
+    model_id = catalog.model_named(tx, request.model)
+    number = variants.next_number(tx, model_id)
+    version = {
+        "id": version_id,
+        "model_id": model_id,
+        "number": number,
+        "format": request.format,
+        "artifact_sha256": request.artifact_sha256,
+        "evaluation_sha256": request.evaluation_sha256,
+        "inspection": inspection and inspection.to_json(),
+        "notes": request.notes,
+        "created_at": now,
+    }
+    variants.insert_version(tx, version, rows)
+    return number

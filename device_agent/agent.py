@@ -1,0 +1,131 @@
+"""The agent's loop: poll, verify, let every slot work, report; and keep the serving process up.
+
+One thread does everything in small steps, so a soak or a download never keeps the agent from polling, and there is
+nothing to lock. An error of the link, of a document or of a candidate is a value or a ProtocolError and ends in a
+report or a log line; the active models go on serving through all of them.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+
+from device_agent.clock import DeviceClock
+from device_agent.controller_client import Fresh
+from device_agent.controller_link import ControllerLink
+from device_agent.director_trust import DirectorTrust, FetchRoot
+from device_agent.errors import ServingUnavailableError
+from device_agent.journal import Journal
+from device_agent.protocol.assignment import VerifiedAssignment, verify_assignment
+from device_agent.protocol.errors import ProtocolError
+from device_agent.reports import ReportSpool
+from device_agent.serving_process import ServingProcess
+from device_agent.slot_recovery import recover_slot
+from device_agent.slot_reports import SlotReporter, Wanted
+from device_agent.slot_worker import SlotWorker, Workbench
+from device_agent.slots import ModelStore
+from device_agent.stopping import StopSignal
+
+_log = logging.getLogger(__name__)
+_SUPERVISE_S = 1.0
+"""How long a dead serving process may go unnoticed."""
+
+
+@dataclass(frozen=True)
+class AgentParts:
+    """What an agent is made of; `wiring.build_agent` puts it together."""
+
+    device: str
+    journal: Journal
+    store: ModelStore
+    spool: ReportSpool
+    serving: ServingProcess
+    link: ControllerLink
+    director: DirectorTrust
+    fetch_director_root: FetchRoot
+    clock: DeviceClock
+    bench: Workbench
+    report_interval_s: float
+
+
+class Agent:
+    """One device at work."""
+
+    def __init__(self, parts: AgentParts) -> None:
+        """Nothing happens before `run`."""
+        self._parts = parts
+        self._workers: dict[str, SlotWorker] = {}
+        self._next_window = 0.0
+
+    def run(self, stop: StopSignal) -> None:
+        """Recover, then work until told to stop; the serving process is stopped with the agent."""
+        for name in self._parts.journal.record.slots:
+            self._worker(name).resume(recover_slot(name, self._parts.journal, self._parts.store))
+        self._next_window = time.monotonic() + self._parts.report_interval_s
+        while not stop.wait(self._turn()):
+            continue
+        _log.info("stopping")
+        for worker in self._workers.values():
+            worker.stop()
+        self._collect_window()
+        self._parts.serving.stop()
+        self._parts.spool.close()
+
+    def _turn(self) -> float:
+        """Do everything that is due; return for how many seconds there is nothing to do."""
+        link = self._parts.link
+        serving = self._parts.serving.ensure()
+        fresh = link.poll_when_due()
+        if fresh:
+            self._take(fresh)
+        waits = [worker.step(serving) for worker in self._workers.values()]
+        if time.monotonic() >= self._next_window:
+            self._next_window = time.monotonic() + self._parts.report_interval_s
+            self._collect_window()
+        link.deliver()
+        return min([_SUPERVISE_S, link.due_in_s, max(0.0, self._next_window - time.monotonic()), *waits])
+
+    def _take(self, fresh: Fresh) -> None:
+        """Verify an assignment and hand it to the slots; one that does not pass changes nothing."""
+        try:
+            assignment = self._verify(fresh.body)
+        except (ProtocolError, OSError) as error:
+            _log.error("assignment not accepted: %s", error)
+            self._parts.link.reject()
+            return
+        self._parts.link.accept(fresh, assignment.poll_s)
+        for name, assigned in assignment.slots.items():
+            self._worker(name).assign(Wanted(assignment.counter, assigned))
+        self._tidy()
+
+    def _verify(self, body: bytes) -> VerifiedAssignment:
+        parts, record = self._parts, self._parts.journal.record
+        now = parts.clock.now(record)
+        parts.director.update(parts.fetch_director_root, now)
+        assignment, mark = verify_assignment(
+            body, root=parts.director.root, device=parts.device, mark=record.mark, now=now
+        )
+        # Remembered before it is acted on, so that nothing older is ever accepted after it.
+        parts.journal.commit(replace(record, mark=mark, director_issued=assignment.issued))
+        return assignment
+
+    def _worker(self, name: str) -> SlotWorker:
+        worker = self._workers.get(name)
+        if worker is None:
+            parts = self._parts
+            reporter = SlotReporter(name, parts.spool, parts.journal, parts.clock)
+            bench = replace(parts.bench, tidy=self._tidy)
+            worker = self._workers[name] = SlotWorker(name, bench, reporter)
+        return worker
+
+    def _tidy(self) -> None:
+        wanted = {worker.awaited_manifest for worker in self._workers.values()}
+        self._parts.store.collect(self._parts.journal.record.manifests() | {name for name in wanted if name})
+
+    def _collect_window(self) -> None:
+        try:
+            items = self._parts.serving.client.collect(self._parts.clock.now(self._parts.journal.record))
+        except (ServingUnavailableError, ProtocolError) as error:
+            _log.warning("no serving counts: %s", error)
+            return
+        if items:
+            self._parts.spool.add(items)

@@ -1,0 +1,149 @@
+"""The link to the controller over time: one session, one schedule, one backoff for polls and reports alike."""
+
+import logging
+import time
+from collections.abc import Callable
+from random import Random
+
+from device_agent.controller_client import (
+    Accepted,
+    ControllerClient,
+    Fresh,
+    NotModified,
+    Refused,
+    RetryLater,
+    Session,
+    SessionOver,
+)
+from device_agent.identity import Identity
+from device_agent.polling import Backoff, clamp_interval_s, first_poll_s, next_poll_s, retry_s
+from device_agent.reports import ReportSpool
+from device_agent.settings import PollingSettings
+
+_log = logging.getLogger(__name__)
+_REFUSED = Backoff(base_s=60.0, cap_s=3600.0)
+"""After an answer that a repetition will not change, such as that of a revoked device."""
+_NEVER_ACCEPTED = frozenset({400, 413, 422})
+"""What the controller answers to a report batch that it could not take however often it was sent."""
+_BATCHES_AT_ONCE = 4
+
+
+class ControllerLink:
+    """Polls and reports when it is time to."""
+
+    def __init__(
+        self,
+        client: ControllerClient,
+        identity: Identity,
+        spool: ReportSpool,
+        settings: PollingSettings,
+        random: Random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """The first poll comes at a random moment within the configured spread."""
+        self._client = client
+        self._identity = identity
+        self._spool = spool
+        self._settings = settings
+        self._random = random
+        self._clock = clock
+        self._session: Session | None = None
+        self._session_ends = 0.0
+        self._tag: str | None = None
+        self._interval_s = self._clamped(settings.interval_s)
+        self._next_poll = clock() + first_poll_s(settings.first_poll_spread_s, random)
+        self._not_before = 0.0
+        self._failures = 0
+
+    @property
+    def due_in_s(self) -> float:
+        """Seconds until the next poll."""
+        return max(0.0, max(self._next_poll, self._not_before) - self._clock())
+
+    def poll_when_due(self) -> Fresh | None:
+        """Poll if it is time to; return an assignment that is to be verified, and then accepted or rejected."""
+        if self.due_in_s > 0:
+            return None
+        answer = self._in_session(lambda session: self._client.poll(session, self._tag))
+        if isinstance(answer, Fresh):
+            return answer
+        if isinstance(answer, NotModified):
+            self._succeed()
+            self._next_poll = self._clock() + next_poll_s(self._interval_s, self._random)
+        return None
+
+    def accept(self, fresh: Fresh, poll_s: float) -> None:
+        """The assignment was verified and stored: poll for the next one at the asked interval, within our bounds."""
+        self._succeed()
+        self._tag = fresh.tag
+        self._interval_s = self._clamped(poll_s)
+        self._next_poll = self._clock() + next_poll_s(self._interval_s, self._random)
+
+    def reject(self) -> None:
+        """The assignment was not acceptable: ask again as after any failure."""
+        self._tag = None
+        self._fail(RetryLater("the assignment was not acceptable"))
+
+    def deliver(self) -> None:
+        """Send what is spooled, a bounded number of batches, unless the link is backing off."""
+        for _ in range(_BATCHES_AT_ONCE):
+            batch = self._spool.cut() if self._clock() >= self._not_before else None
+            if batch is None:
+                return
+            body = batch.body
+            answer = self._in_session(lambda session, body=body: self._client.send(session, body))  # type: ignore[misc]
+            if isinstance(answer, Accepted):
+                self._succeed()
+            elif isinstance(answer, Refused) and answer.status in _NEVER_ACCEPTED:
+                _log.error("the controller cannot accept report batch %s: %s", batch.id, answer)
+            else:
+                return
+            self._spool.acknowledge(batch.id)
+
+    def _in_session(self, call: "Callable[[Session], _Answer]") -> "_Answer":
+        """Make a call with a valid session, opening one where the last is over; failures set the backoff."""
+        answer: _Answer = SessionOver()
+        for _ in range(2):
+            session = self._open()
+            if isinstance(session, RetryLater | Refused):
+                answer = session
+                break
+            answer = call(session)
+            if not isinstance(answer, SessionOver):
+                break
+            self._session = None
+        if isinstance(answer, SessionOver):
+            answer = RetryLater("the controller does not accept its own session")
+        if isinstance(answer, RetryLater | Refused):
+            self._fail(answer)
+        return answer
+
+    def _open(self) -> Session | RetryLater | Refused:
+        if self._session and self._clock() < self._session_ends:
+            return self._session
+        session = self._client.open_session(self._identity)
+        if isinstance(session, Session):
+            self._session = session
+            # A little early, so that a call is not cut off by an end that came while it travelled.
+            self._session_ends = self._clock() + session.expires_s * 0.9
+        return session
+
+    def _clamped(self, asked_s: float) -> float:
+        return clamp_interval_s(asked_s, self._settings.minimum_s, self._settings.maximum_s)
+
+    def _succeed(self) -> None:
+        self._failures, self._not_before = 0, 0.0
+
+    def _fail(self, answer: RetryLater | Refused) -> None:
+        self._failures += 1
+        if isinstance(answer, Refused):
+            wait_s = retry_s(self._failures, _REFUSED, self._random)
+            _log.error("the controller refuses: %s; trying again in %.0f s", answer, wait_s)
+        else:
+            backoff = Backoff(self._settings.retry_base_s, self._settings.retry_cap_s)
+            wait_s = retry_s(self._failures, backoff, self._random, answer.seconds)
+            _log.warning("%s; trying again in %.1f s", answer.reason, wait_s)
+        self._not_before = self._clock() + wait_s
+
+
+_Answer = NotModified | Fresh | Accepted | SessionOver | RetryLater | Refused

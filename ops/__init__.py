@@ -1,0 +1,1 @@
+"""How the project is measured, documented and deployed; no part of what is installed."""

@@ -1,0 +1,128 @@
+"""Real agents for tests: a state directory, a settings file, and the process, which may be killed and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from device_agent.protocol.manifest import parse_manifest
+from device_agent.settings import load_settings
+from device_agent.status import read_status
+from tests.support.device_api import DeviceApi
+from tests.support.onnx_models import model_directory
+from tests.support.signed_repository import Release
+from tests.support.waiting import wait_until
+
+SETTINGS = """
+controller_url = "{url}"
+state_dir = "{state}"
+name = "agent-1"
+enrolment_token_file = "{token}"
+[labels]
+site = "test"
+[profile]
+name = "bench"
+precisions = ["fp32"]
+memory_bytes = 268435456
+[inference]
+listen = "127.0.0.1:0"
+[polling]
+interval_s = 0.1
+minimum_s = 0.1
+first_poll_spread_s = 0
+retry_base_s = 0.05
+retry_cap_s = 0.2
+[reports]
+interval_s = 0.3
+[download]
+tries = 5
+reserve_bytes = 0
+"""
+
+
+def publish_model(api: DeviceApi, work: Path, version: int, **changes: Any) -> Release:
+    """Make a small real model, put its artifacts up and sign its manifest."""
+    directory, _ = model_directory(work / "source", version=version, bias=float(version))
+    manifest = parse_manifest((directory / "manifest.json").read_bytes())
+    for entry in manifest.artifacts:
+        api.artifacts[entry.sha256] = (directory / entry.name).read_bytes()
+    return api.images.publish(manifest, **changes)
+
+
+class AgentProcess:
+    """One device. Its serving process is a process of its own and may outlive the agent."""
+
+    def __init__(self, api: DeviceApi, directory: Path, extra: str = "") -> None:
+        self.state = directory / "agent"
+        self.config = directory / "agent.toml"
+        token = directory / "token"
+        token.write_text(api.token())
+        text = SETTINGS.format(url=api.url, state=self.state, token=token)
+        self.config.write_text(text + extra)
+        self.log = directory / "agent.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the agent."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "device_agent", "run", "--config", str(self.config)], stdout=log, stderr=log
+            )
+
+    def kill(self) -> None:
+        """Take the agent away without warning."""
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask the agent to stop; return its exit status."""
+        assert self.process
+        self.process.terminate()
+        return self.process.wait(60)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `edgefleet-agent status --json` shows."""
+        return read_status(load_settings(self.config, {}))
+
+    def serving(self) -> dict[str, Any]:
+        """Return the serving process's status; empty while it is down."""
+        return self.status()["serving"] or {}
+
+    def answer_version(self, slot: str = "digits") -> str:
+        """Ask the local endpoint and return the version that answered."""
+        url = f"{self.serving()['url']}/v2/models/{slot}/infer"
+        tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0.0, 0.0, 0.0, 0.0]}
+        body = json.dumps({"inputs": [tensor]}).encode()
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=30) as answer:
+            return str(json.loads(answer.read())["model_version"])
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever happened."""
+        if self.process and self.process.poll() is None:
+            self.kill()
+        serving = self.serving()
+        if serving:
+            os.kill(serving["pid"], signal.SIGKILL)
+
+
+@contextmanager
+def an_agent(api: DeviceApi, directory: Path, extra: str = "", *, enrolled: bool = True) -> Iterator[AgentProcess]:
+    """Run an agent; with `enrolled`, the block begins once the controller knows it."""
+    agent = AgentProcess(api, directory, extra)
+    try:
+        agent.start()
+        if enrolled:
+            wait_until(lambda: api.device, what="the enrolment")
+        yield agent
+    except BaseException:
+        sys.stderr.write(agent.log.read_text())
+        raise
+    finally:
+        agent.end()

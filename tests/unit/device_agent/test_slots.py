@@ -1,0 +1,100 @@
+"""The model store: complete or absent, hashed before it is believed, and tidy."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from device_agent.lifecycle import Found
+from device_agent.protocol.errors import Code, ProtocolError
+from device_agent.slots import ModelStore
+from tests.support.stored_models import StoredModel, a_store, a_stored_model
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    return a_store(tmp_path)
+
+
+@pytest.fixture
+def model(store: ModelStore) -> StoredModel:
+    model = a_stored_model()
+    model.publish(store)
+    return model
+
+
+def test_a_published_model_is_intact_and_cannot_be_written(store: ModelStore, model: StoredModel) -> None:
+    directory = store.directory(model.sha256)
+    assert store.inspect(model.sha256) is Found.INTACT
+    assert store.manifest(model.sha256) == model.manifest
+    assert {path.name for path in directory.iterdir()} == {"manifest.json", "model.onnx", "golden.npz"}
+    assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o444}
+    assert list((directory.parent.parent / "stage").iterdir()) == []
+
+
+def test_what_is_not_there_is_absent(store: ModelStore) -> None:
+    assert store.inspect(None) is Found.ABSENT
+    assert store.inspect("0" * 64) is Found.ABSENT
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "model.onnx", "golden.npz"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "grown"])
+def test_every_damage_to_every_file_is_found(store: ModelStore, model: StoredModel, file: str, damage: str) -> None:
+    path = store.directory(model.sha256) / file
+    content = path.read_bytes()
+    path.chmod(0o644)
+    path.unlink()
+    if damage != "gone":
+        changed = {"flipped": bytes([content[0] ^ 1]) + content[1:], "cut": content[:-1], "grown": content + b"\0"}
+        path.write_bytes(changed[damage])
+    assert store.inspect(model.sha256) is Found.DAMAGED
+
+
+def test_a_file_that_the_manifest_does_not_name_is_damage(store: ModelStore, model: StoredModel) -> None:
+    (store.directory(model.sha256) / "weights.bin").write_bytes(b"smuggled")
+    assert store.inspect(model.sha256) is Found.DAMAGED
+
+
+def test_wrong_bytes_are_never_published_and_may_be_fetched_again(store: ModelStore) -> None:
+    model = a_stored_model()
+    model.put_parts(store)
+    store.part(model.sha256, "model.onnx").write_bytes(b"something else")
+    with pytest.raises(ProtocolError) as caught:
+        store.publish(model.manifest, model.raw, model.sha256)
+    assert caught.value.code is Code.HASH_MISMATCH
+    assert store.inspect(model.sha256) is Found.ABSENT
+    model.publish(store)
+    assert store.inspect(model.sha256) is Found.INTACT
+
+
+def test_a_damaged_model_is_replaced_when_it_was_fetched_again(store: ModelStore, model: StoredModel) -> None:
+    (store.directory(model.sha256) / "extra").touch()
+    model.publish(store)
+    assert store.inspect(model.sha256) is Found.INTACT
+
+
+def test_a_model_that_does_not_fit_is_refused_before_its_first_byte(tmp_path: Path) -> None:
+    model, free = a_stored_model(), shutil.disk_usage(tmp_path).free
+    with pytest.raises(ProtocolError) as caught:
+        a_store(tmp_path, reserve_bytes=2 * free).require_space(model.manifest, model.sha256)
+    assert caught.value.code is Code.NO_SPACE
+    a_store(tmp_path).require_space(model.manifest, model.sha256)
+
+
+def test_only_what_is_kept_survives_the_collection(store: ModelStore, model: StoredModel) -> None:
+    second, third = a_stored_model(2), a_stored_model(3)
+    second.publish(store)
+    third.put_parts(store)
+    store.collect(frozenset({second.sha256, third.sha256}))
+    assert store.inspect(model.sha256) is Found.ABSENT
+    assert store.inspect(second.sha256) is Found.INTACT
+    assert store.part(third.sha256, "model.onnx").exists()
+    store.discard(third.sha256)
+    assert not store.part(third.sha256, "model.onnx").exists()
+
+
+def test_intact_models_are_found_without_a_journal(store: ModelStore, model: StoredModel) -> None:
+    second = a_stored_model(2)
+    second.publish(store)
+    (store.directory(second.sha256) / "extra").touch()
+    assert list(store.intact_manifests()) == [(model.sha256, model.manifest)]
