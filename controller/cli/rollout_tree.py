@@ -58,7 +58,8 @@ def counts(rollout: Json) -> str:
 def line(rollout: Json) -> str:
     """Return the present situation as one plain line, for logs and pipes."""
     place = f"stage {rollout['stage']}/{len(rollout['stages'])}"
-    return f"{title(rollout)}: {rollout['state']}, {place}, {counts(rollout)}; {rollout['explanation']}"
+    words = f"{title(rollout)}: {rollout['state']}, {place}, {counts(rollout)}"
+    return f"{words}; {rollout['explanation']}" if rollout["explanation"] else words
 
 
 def watch(

@@ -8,11 +8,13 @@ import os
 import secrets
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import celery.worker.state
 from celery import Celery, beat
+from celery.concurrency.thread import TaskPool
 from celery.worker import WorkController
 
 from controller.wiring import Services
@@ -20,6 +22,13 @@ from controller.worker.app import JOBS_QUEUE, SWEEP, SWEEPS_QUEUE, create_celery
 from controller.worker.periodic import periodic_work
 from controller.worker.schedule import BeatLease, LeaseScheduler, sweep_schedule
 from controller.worker.tasks import register_sweep, register_variant_tasks, workshop
+
+
+class _Pool(TaskPool):  # type: ignore[misc]
+    # Celery looks a task up in the application of the thread it runs on, and a new thread has none.
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.executor = ThreadPoolExecutor(max_workers=self.limit, initializer=self.app.set_current)
 
 
 class _ThreadWorker(WorkController):  # type: ignore[misc]
@@ -67,8 +76,8 @@ class WorkerThreads:
 
     def stop(self) -> None:
         """Take no more work, finish what is in hand, and return when all threads have ended."""
-        self._beat.stop()
         celery.worker.state.should_stop = 0
+        self._beat.stop()
         for thread in self._threads:
             thread.join()
         self._lease.release()
@@ -84,7 +93,7 @@ def _worker(app: Celery, queue: str, owner: str, concurrency: int) -> Any:
         app=app,
         hostname=f"{queue}@{owner}",
         queues=[queue],
-        pool_cls="threads",
+        pool_cls=_Pool,
         concurrency=concurrency,
         without_mingle=True,
         without_gossip=True,

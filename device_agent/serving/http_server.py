@@ -39,7 +39,7 @@ _SET_UP_TURNS = 8
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may cost."""
+    """What clients may cost the process."""
 
     head_bytes_max: int = 32 * 1024
     body_bytes_max: int = 16 * 1024 * 1024

@@ -19,7 +19,7 @@ from device_agent.protocol.histogram import Histogram
 from device_agent.protocol.messages import ReportBatch, ServingItem
 from ops.benchmarks.findings import Findings, median_ratio, progress
 from ops.benchmarks.fleet import Measured, measured_server
-from ops.benchmarks.load import NUMBER, Load, answers_per_s
+from ops.benchmarks.load import NUMBER, Load, run
 
 BATCH = 20
 RAW_ROWS = 2000
@@ -39,8 +39,8 @@ def measure(quick: bool) -> Findings:
         migrate.upgrade(f"sqlite:///{raw_file}")
         for number in range(rounds):
             raw.append(_raw_rows_per_s(raw_file, seconds))
-            batched.append(BATCH * answers_per_s(_load(ours, BATCH, seconds)))
-            single.append(answers_per_s(_load(ours, 1, seconds)))
+            batched.append(BATCH * run(_load(ours, BATCH, seconds)).per_s)
+            single.append(run(_load(ours, 1, seconds)).per_s)
             progress(f"round {number + 1} of {rounds}: {raw[-1]:.0f} {batched[-1]:.0f} {single[-1]:.0f} per second")
     found = {
         "reports_per_s": round(statistics.median(batched)),

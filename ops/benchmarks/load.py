@@ -1,7 +1,6 @@
-"""A load generator in a process of its own: keep-alive connections, pipelined requests, answers only counted.
+"""A load generator in a process of its own: keep-alive connections whose answers are only counted.
 
-Pipelining keeps the generator cheap, so that on two cores the server is what is measured. Reads one JSON object
-from standard input (see `Load`), writes one to standard output.
+Reads one JSON object from standard input (see `Load`), writes one to standard output.
 """
 
 import asyncio
@@ -11,7 +10,9 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from itertools import count
-from typing import Any
+from typing import Any, cast
+
+import uvloop
 
 NUMBER = "%NUMBER12%"
 """Stands for twelve digits that are different in every request."""
@@ -26,19 +27,27 @@ class Load:
     """Whole requests, sent in turn."""
     status: int
     seconds: float
-    connections: int = 32
-    depth: int = 8
+    connections: int = 64
+    depth: int = 1
     """Requests under way on each connection."""
 
 
-def answers_per_s(load: Load) -> float:
+@dataclass(frozen=True)
+class Answered:
+    """How fast the server was, and how busy the generator: near 1.0 it was the generator that was measured."""
+
+    per_s: float
+    busy: float
+
+
+def run(load: Load) -> Answered:
     """Run the load in a process of its own; RuntimeError when an answer has another status than expected."""
     command = [sys.executable, "-m", "ops.benchmarks.load"]
-    done = subprocess.run(command, input=json.dumps(asdict(load)), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, input=json.dumps(asdict(load)), stdout=subprocess.PIPE, text=True, check=True)
     result = json.loads(done.stdout)
     if result["others"]:
         raise RuntimeError(f"{result['others']} answers were not {load.status}: {result['example']!r}")
-    return float(result["answers"] / result["seconds"])
+    return Answered(result["answers"] / result["seconds"], round(result["busy_s"] / result["seconds"], 2))
 
 
 class _Counter:
@@ -70,8 +79,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._send(self._load.depth)
 
     def data_received(self, data: bytes) -> None:
@@ -111,15 +119,16 @@ async def _run(load: Load) -> dict[str, Any]:
         made = loop.create_connection(lambda first=first: _Connection(load, numbers, first), "127.0.0.1", load.port)  # type: ignore[misc]
         connections.append((await made)[1])
     await asyncio.sleep(0.2)  # Connections and caches are warm before counting begins.
-    before, started = sum(c.expected for c in connections), time.monotonic()
+    before, busy, started = sum(c.expected for c in connections), time.process_time(), time.monotonic()
     await asyncio.sleep(load.seconds)
     answers, seconds = sum(c.expected for c in connections) - before, time.monotonic() - started
+    busy_s = time.process_time() - busy
     await asyncio.wait_for(asyncio.gather(*(connection.end() for connection in connections)), 60)
     # A status line that was cut in two is counted as an answer before it is known to be the expected one.
     others = sum(max(c.answers - c.expected - 1, 0) for c in connections)
     example = next((c.example for c in connections if c.answers > c.expected + 1), "")
-    return {"answers": answers, "others": others, "example": example, "seconds": seconds}
+    return {"answers": answers, "others": others, "example": example, "seconds": seconds, "busy_s": busy_s}
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_run(Load(**json.load(sys.stdin))))))
+    print(json.dumps(uvloop.run(_run(Load(**json.load(sys.stdin))))))

@@ -14,11 +14,14 @@ from tests.simulation.scenario import MINUTE_S
 from tests.simulation.virtual_device import Answer
 from tests.simulation.world import ProcessKilledError, Step, World
 
-DEAF_AFTER = timedelta(minutes=2)
-"""After so long without a word from the change log a process asks the database instead of its memory."""
 BATCH_S = 20.0
 """How long a request may wait for others."""
-FOLLOW_S = 0.5 * MINUTE_S
+FOLLOW_S = 2 * MINUTE_S
+"""How long a process may answer without having looked for changes."""
+DEAF_AFTER = timedelta(seconds=FOLLOW_S)
+"""After so long without a word from the change log a process asks the database instead of its memory."""
+DEAF_SHARE = 0.05
+"""Share of the looks for changes that the database does not answer for a while."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,8 @@ class ApiProcess:
         self._skew_s = random.uniform(-20, 20)
         self._polls: list[Poll] = []
         self._deliveries: list[Delivery] = []
-        self._busy: set[str] = set()
+        self._is_busy = False
         self._restart()
-        self._plan_follow()
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -80,10 +82,10 @@ class ApiProcess:
         self._deliveries.append(Delivery(device_id, parse_report_batch(body), acknowledge))
 
     def _flush_polls(self) -> None:
-        self._once_at_a_time("polls", self._answer_polls)
+        self._once_at_a_time(self._answer_polls)
 
     def _flush_deliveries(self) -> None:
-        self._once_at_a_time("deliveries", self._record_deliveries)
+        self._once_at_a_time(self._record_deliveries)
 
     def _answer_polls(self) -> None:
         waiting, self._polls = self._polls, []
@@ -116,42 +118,36 @@ class ApiProcess:
             delivery.acknowledge()
 
     def _follow(self) -> None:
-        changes = self._world.use_cases.follow_changes(self._world.database, self._cache.position)
-        self._cache.apply(changes)
+        self._cache.apply(self._world.use_cases.follow_changes(self._world.database, self._cache.position))
         self._heard_at = self._world.agenda.now
+        is_cut_off = self._random.random() < DEAF_SHARE
+        self._follow_at = self._world.now(self._random.uniform(0, (10 if is_cut_off else 1) * FOLLOW_S))
 
-    def _plan_follow(self) -> None:
-        # Now and then the database does not answer this process for longer than it may trust its memory.
-        mean_s = FOLLOW_S if self._random.random() < 0.98 else 10 * MINUTE_S
-
-        def follow() -> None:
+    def _is_deaf(self) -> bool:
+        # A look in time for the next question is as good as one every few seconds, and costs the simulation less.
+        if self._world.agenda.now >= self._follow_at:
             self._follow()
-            self._plan_follow()
+        return self._world.agenda.now - self._heard_at > DEAF_AFTER
 
-        self._plan("follows", self._random.uniform(0, 2 * mean_s), follow)
-
-    def _once_at_a_time(self, what: str, work: Callable[[], None]) -> None:
-        if what in self._busy:
+    def _once_at_a_time(self, work: Callable[[], None]) -> None:
+        if self._is_busy:
             return
-        self._busy.add(what)
+        self._is_busy = True
         try:
             work()
         except ProcessKilledError:
             self._restart()
             raise
         finally:
-            self._busy.discard(what)
+            self._is_busy = False
 
     def _restart(self) -> None:
         self._polls, self._deliveries = [], []
         self._cache = PollCache(read_policy(self._world.database))
-        self._heard_at = self._world.agenda.now
+        self._heard_at = self._follow_at = self._world.agenda.now
 
     def _plan(self, what: str, delay_s: float, action: Callable[[], None]) -> None:
         self._world.agenda.after(delay_s, f"{self.name} {what}", action)
-
-    def _is_deaf(self) -> bool:
-        return self._world.agenda.now - self._heard_at > DEAF_AFTER
 
     def _now(self) -> datetime:
         return self._world.now(self._skew_s)

@@ -39,15 +39,17 @@ class SharedDatabase(Database):
         super().__init__(engine)
         self._others = others
         self.was_written = False
-        """Set by every commit; whoever has looked at the database resets it."""
+        """Set by every commit of a change; whoever has looked at the database resets it."""
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Let others act, then open a transaction."""
         self._others()
         with super().writing() as tx:
+            before = _changes(tx)
             yield tx
-        self.was_written = True
+            changed = _changes(tx) != before
+        self.was_written |= changed
 
 
 class World:
@@ -89,3 +91,11 @@ class World:
                 self.run(*self._random.choice(self.intruders))
             finally:
                 self._depth -= 1
+
+
+def _changes(tx: Connection) -> int:
+    """Return how many rows SQLite has ever changed over this connection."""
+    driver = tx.connection.driver_connection
+    assert driver
+    changes: int = driver.total_changes
+    return changes

@@ -42,6 +42,10 @@ class Samples:
         """Return the first `count` samples."""
         return Samples(self.inputs[:count], self.labels[:count])
 
+    def part(self, index: int, parts: int) -> "Samples":
+        """Return one of `parts` shares that have no sample in common."""
+        return Samples(self.inputs[index::parts], self.labels[index::parts])
+
     def mislabelled(self) -> "Samples":
         """Return the samples with every label off by one, as a broken labelling tool leaves them."""
         return Samples(self.inputs, (self.labels + 1) % 10)
@@ -151,7 +155,7 @@ def run(network: Path, inputs: Floats) -> Floats:
 def _train(samples: Samples, epochs: int) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     classifier = MLPClassifier(HIDDEN, max_iter=epochs, random_state=1)
     # For matrices this small, threads that wait for each other cost several times what they bring.

@@ -49,8 +49,8 @@ class DelayedLink:
         far_in, far_out = await asyncio.open_connection("127.0.0.1", self._target)
         try:
             await asyncio.gather(self._carry(near_in, far_out), self._carry(far_in, near_out))
-        except OSError:
-            pass  # one side hung up: so does the link
+        except (OSError, asyncio.CancelledError):
+            pass  # one side hung up, or the link is cut: so does the other
         finally:
             near_out.close()
             far_out.close()

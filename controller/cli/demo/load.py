@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.cli.demo.digits import Floats, Labels
+from controller.cli.demo.digits import Floats, Samples
 
 MODEL = "digits"
 REQUEST_TIMEOUT_S = 10.0
@@ -81,26 +81,27 @@ class Measurement:
     sent_bytes: int
 
 
-def measure(urls: Sequence[str], images: Floats, labels: Labels, *, at_once: bool) -> Measurement:
-    """Send every image to every endpoint, each over one connection, and return what came of it.
+def measure(rounds: Sequence[tuple[str, Samples]], *, at_once: bool) -> Measurement:
+    """Send each endpoint its samples, image by image over one connection, and return what came of it.
 
     `at_once` asks all endpoints in parallel, which only a link of many milliseconds hides; else one after the
-    other, so that they do not compete for this machine's cores.
+    other, so that they do not compete for this machine's cores. Raises RequestFailed if any request fails.
     """
-    rounds = [_Round(url, images) for url in urls]
-    for one in rounds:
+    running = [_Round(url, samples.inputs) for url, samples in rounds]
+    for one in running:
         one.start()
         if not at_once:
             one.join()
-    for one in rounds:
+    for one in running:
         one.join()
         if one.failure:
             raise one.failure
-    answers = [answer for one in rounds for answer in one.answers]
+    answers = [answer for one in running for answer in one.answers]
     milliseconds = np.array([answer.seconds for answer in answers]) * 1000
+    labels = np.concatenate([samples.labels for _, samples in rounds])
     digits = np.array([answer.digit for answer in answers])
     return Measurement(
-        accuracy=float((digits == np.tile(labels, len(urls))).mean()),
+        accuracy=float((digits == labels).mean()),
         p50_ms=float(np.quantile(milliseconds, 0.5)),
         p99_ms=float(np.quantile(milliseconds, 0.99)),
         requests=len(answers),

@@ -33,7 +33,7 @@ class Screen:
 
     def show(self, drawing: RenderableType) -> None:
         """Show a table or a tree."""
-        self.console.print(Padding(drawing, (0, 0, 0, 3)))
+        self.console.print(Padding(drawing, (0, 0, 0, 3), expand=False))
 
     @contextmanager
     def during(self, words: str) -> Iterator[None]:

@@ -120,7 +120,7 @@ def as_json(found: Findings, checked: Sequence[Promise]) -> dict[str, Any]:
         "ok": all(promise.held for promise in checked),
         "agents": len(found.served),
         "versions": found.served,
-        "accuracy": {"source": found.source_accuracy, "devices": found.device_accuracy},
+        "accuracy": {"source": _rounded(found.source_accuracy), "devices": _rounded(found.device_accuracy)},
         "latency_ms": {
             "device": {"p50": round(found.local.p50_ms, 3), "p99": round(found.local.p99_ms, 3)},
             "central": {"p50": round(found.central.p50_ms, 3), "p99": round(found.central.p99_ms, 3)},
@@ -130,6 +130,10 @@ def as_json(found: Findings, checked: Sequence[Promise]) -> dict[str, Any]:
         "bytes": {"source": found.source_bytes, "variant": found.variant_bytes, "wire": found.wire_bytes},
         "seconds": round(found.seconds, 1),
     }
+
+
+def _rounded(shares: dict[str, float]) -> dict[str, float]:
+    return {version: round(share, 4) for version, share in shares.items()}
 
 
 def _rollout(rollout: Json) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def test_two_workers_share_the_work_and_outlive_one_of_them(postgres_url: str, r
         for worker in workers:
             worker.terminate()
             worker.wait(60)
+        shop.database.engine.dispose()
 
 
 def test_a_hint_that_cannot_be_sent_is_no_error() -> None:

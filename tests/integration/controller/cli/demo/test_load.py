@@ -6,16 +6,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from controller.cli.demo.digits import Samples
 from controller.cli.demo.link import DelayedLink
-from controller.cli.demo.load import RequestFailed, SteadyLoad, measure
+from controller.cli.demo.load import Endpoint, RequestFailed, SteadyLoad, measure
 from tests.support.waiting import wait_until
 
-IMAGES = np.eye(10, 64, dtype=np.float32)
-LABELS = np.arange(10)
+SAMPLES = Samples(np.eye(10, 64, dtype=np.float32), np.arange(10))
+IMAGES, LABELS = SAMPLES.inputs, SAMPLES.labels
 
 
 class Echo(BaseHTTPRequestHandler):
-    """An inference endpoint whose answer is the position of the largest input; digit 9 is refused."""
+    """An inference endpoint whose answer is the position of the largest input."""
 
     protocol_version = "HTTP/1.1"
     version = "1"
@@ -62,7 +63,7 @@ def url(port: int) -> str:
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_measured_round_asks_every_endpoint_every_image(port: int, at_once: bool) -> None:
-    found = measure([url(port)] * 3, IMAGES, LABELS, at_once=at_once)
+    found = measure([(url(port), SAMPLES)] * 3, at_once=at_once)
     assert (found.requests, found.accuracy) == (30, 1.0)
     assert found.p50_ms <= found.p99_ms
     assert found.sent_bytes > 30 * 64
@@ -70,21 +71,29 @@ def test_a_measured_round_asks_every_endpoint_every_image(port: int, at_once: bo
 
 def test_a_round_with_an_unanswered_request_is_no_measurement(port: int, refusing: None) -> None:
     with pytest.raises(RequestFailed, match="status 503"):
-        measure([url(port)], IMAGES, LABELS, at_once=False)
+        measure([(url(port), SAMPLES)], at_once=False)
 
 
 def test_a_link_of_forty_milliseconds_is_felt_by_every_request(port: int) -> None:
     with DelayedLink(port, 0.040) as link:
-        found = measure([link.url], IMAGES, LABELS, at_once=False)
+        found = measure([(link.url, SAMPLES)], at_once=False)
     assert found.accuracy == 1.0
     assert found.p50_ms >= 40
+
+
+def test_a_link_that_is_cut_ends_its_connections(port: int) -> None:
+    with DelayedLink(port, 0.001) as link:
+        endpoint = Endpoint(link.url)
+        assert endpoint.ask(IMAGES[3]).digit == 3
+    with pytest.raises(RequestFailed):
+        endpoint.ask(IMAGES[3])
 
 
 def test_a_link_carries_large_answers_whole(port: int) -> None:
     wide = np.zeros((1, 50_000), dtype=np.float32)
     wide[0, 3] = 1
     with DelayedLink(port, 0.001) as link:
-        assert measure([link.url], wide, np.array([3]), at_once=False).accuracy == 1.0
+        assert measure([(link.url, Samples(wide, np.array([3])))], at_once=False).accuracy == 1.0
 
 
 def test_the_steady_load_counts_right_answers_by_version(port: int) -> None:

@@ -54,3 +54,9 @@ def test_the_health_command_tells_good_versions_from_the_bad_one(dataset: Datase
         float((run(release.network, labelled.inputs).argmax(axis=1) == labelled.labels).mean()) for release in releases
     ]
     assert [share >= ACCURACY_LEAST for share in shares] == [True, True, False]
+
+
+def test_shares_of_the_samples_have_no_image_in_common(dataset: Dataset) -> None:
+    shares = [dataset.unseen.part(index, 6) for index in range(6)]
+    assert sum(len(share) for share in shares) == len(dataset.unseen)
+    assert np.array_equal(np.sort(np.concatenate([share.labels for share in shares])), np.sort(dataset.unseen.labels))
