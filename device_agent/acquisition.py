@@ -5,7 +5,7 @@ a manifest for good. Like a download, an acquisition is an iterator of waits.
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from datetime import datetime
 from random import Random
@@ -52,7 +52,7 @@ class Acquisition:
         self._limits = limits
         self._random = random
 
-    def fetch(self, slot: str, assigned: SlotAssignment) -> Iterator[float]:
+    def fetch(self, slot: str, assigned: SlotAssignment) -> Generator[float]:
         """Make the assigned model complete in the store; yield how long to wait before each next step.
 
         Raises ProtocolError, or OSError of the disk, when it is given up.
@@ -72,7 +72,8 @@ class Acquisition:
         record = self._journal.record
         repository = self._open_repository(self._clock.now(record))
         marks = repository.refresh(record.image_marks)
-        self._journal.commit(replace(record, image_marks=marks, image_issued=repository.issued))
+        issued = repository.issued or record.image_issued
+        self._journal.commit(replace(record, image_marks=marks, image_issued=issued))
         return repository.manifest(slot, assigned)
 
     def _patiently(self, operation: Callable[[], T]) -> Generator[float, None, T]:

@@ -6,6 +6,7 @@ report or a log line; the active models go on serving through all of them.
 """
 
 import logging
+import sqlite3
 import time
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ from device_agent.stopping import StopSignal
 _log = logging.getLogger(__name__)
 _SUPERVISE_S = 1.0
 """How long a dead serving process may go unnoticed."""
+_DISK_RETRY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -54,24 +56,45 @@ class Agent:
         """Nothing happens before `run`."""
         self._parts = parts
         self._workers: dict[str, SlotWorker] = {}
-        self._next_window = 0.0
+        self._recovered = False
+        self._next_window = time.monotonic() + parts.report_interval_s
 
     def run(self, stop: StopSignal) -> None:
-        """Recover, then work until told to stop; the serving process is stopped with the agent."""
-        for name in self._parts.journal.record.slots:
-            self._worker(name).resume(recover_slot(name, self._parts.journal, self._parts.store))
-        self._next_window = time.monotonic() + self._parts.report_interval_s
-        while not stop.wait(self._turn()):
+        """Work until told to stop; the serving process is stopped with the agent."""
+        while not stop.wait(self._turn_or_start_over()):
             continue
         _log.info("stopping")
-        for worker in self._workers.values():
-            worker.stop()
+        self._stop_workers()
         self._collect_window()
         self._parts.serving.stop()
         self._parts.spool.close()
 
+    def _turn_or_start_over(self) -> float:
+        """Take a turn; when the disk fails in it, go on from what is on the disk, as after a start."""
+        try:
+            return self._turn()
+        except (OSError, sqlite3.Error) as error:
+            _log.error("the disk does not take what must be remembered: %s", error)
+            self._stop_workers()
+            self._recovered = False
+            self._parts.link.reject()
+            return _DISK_RETRY_S
+
+    def _stop_workers(self) -> None:
+        for worker in self._workers.values():
+            worker.stop()
+        self._workers.clear()
+
+    def _recover(self) -> None:
+        parts = self._parts
+        for name in parts.journal.record.slots:
+            self._worker(name).resume(recover_slot(name, parts.journal, parts.store))
+        self._recovered = True
+
     def _turn(self) -> float:
         """Do everything that is due; return for how many seconds there is nothing to do."""
+        if not self._recovered:
+            self._recover()
         link = self._parts.link
         serving = self._parts.serving.ensure()
         fresh = link.poll_when_due()
@@ -88,7 +111,7 @@ class Agent:
         """Verify an assignment and hand it to the slots; one that does not pass changes nothing."""
         try:
             assignment = self._verify(fresh.body)
-        except (ProtocolError, OSError) as error:
+        except ProtocolError as error:
             _log.error("assignment not accepted: %s", error)
             self._parts.link.reject()
             return
@@ -113,8 +136,7 @@ class Agent:
         if worker is None:
             parts = self._parts
             reporter = SlotReporter(name, parts.spool, parts.journal, parts.clock)
-            bench = replace(parts.bench, tidy=self._tidy)
-            worker = self._workers[name] = SlotWorker(name, bench, reporter)
+            worker = self._workers[name] = SlotWorker(name, parts.bench, reporter, self._tidy)
         return worker
 
     def _tidy(self) -> None:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from device_agent.controller_client import (
@@ -90,8 +91,7 @@ class ControllerLink:
             batch = self._spool.cut() if self._clock() >= self._not_before else None
             if batch is None:
                 return
-            body = batch.body
-            answer = self._in_session(lambda session, body=body: self._client.send(session, body))  # type: ignore[misc]
+            answer = self._in_session(partial(self._client.send, batch=batch.body))
             if isinstance(answer, Accepted):
                 self._succeed()
             elif isinstance(answer, Refused) and answer.status in _NEVER_ACCEPTED:

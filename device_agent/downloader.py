@@ -9,7 +9,7 @@ the caller is free to do other work, or never to come back; the part file stands
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -115,7 +115,7 @@ class Downloader:
         self._limits = limits
         self._random = random
 
-    def fetch(self, entry: ArtifactEntry, path: Path) -> Iterator[float]:
+    def fetch(self, entry: ArtifactEntry, path: Path) -> Generator[float]:
         """Complete the part file at `path`; yield how long to wait before each next step.
 
         At the end every chunk is as signed and the file is synced. Raises the last attempt's ProtocolError when

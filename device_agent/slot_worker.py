@@ -7,7 +7,7 @@ from what was committed; a report lost in a crash is made again after the next p
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from random import Random
 
@@ -49,23 +49,22 @@ class Workbench:
     retries: Backoff
     """Waits between attempts at an assignment that failed without being refused."""
     random: Random
-    tidy: Callable[[], None]
-    """Deletes the models that no slot needs any more."""
 
 
 class SlotWorker:
     """Brings one slot to what is wanted of it."""
 
-    def __init__(self, name: str, bench: Workbench, reporter: SlotReporter) -> None:
-        """Begin at rest; hand over what `recover_slot` returned before the first step."""
+    def __init__(self, name: str, bench: Workbench, reporter: SlotReporter, tidy: Callable[[], None]) -> None:
+        """Begin at rest; `tidy` deletes the models that no slot of the device needs any more."""
         self.name = name
         self.state = SlotState.RESTING
         self.wanted: Wanted | None = None
         self._bench = bench
         self._reporter = reporter
+        self._tidy = tidy
         self._job: Job | None = None
         self._failure: Failure | None = None
-        self._fetching: Iterator[float] | None = None
+        self._fetching: Generator[float] | None = None
         self._soak: Soak | None = None
         self._soaks_in: int | None = None
         self._failures = 0
@@ -126,7 +125,7 @@ class SlotWorker:
 
     def stop(self) -> None:
         """End what runs beside the agent; the journal and the part files say where to go on."""
-        if isinstance(self._fetching, Generator):
+        if self._fetching:
             self._fetching.close()
         if self._soak:
             self._soak.stop()
@@ -287,7 +286,7 @@ class SlotWorker:
             if not self._failure.refuses:
                 self._postpone()
         self._job = self._failure = None
-        self._bench.tidy()
+        self._tidy()
         return None
 
     def _postpone(self) -> None:
@@ -299,7 +298,6 @@ class SlotWorker:
         serving, active = self._serving, self.record.active
         if serving and not self._waiting_s() and self._bench.placement.differs(self.name, active, serving):
             self._restore()
-            self._postpone()
         if self.wanted:
             self._reporter.say_standing(self.wanted)
 
@@ -312,9 +310,9 @@ class SlotWorker:
             _log.warning("slot %s: %s", self.name, error)
             return
         if failure is None:
-            self._failures = 0
             return
         _log.error("slot %s: the confirmed model cannot be served: %s", self.name, failure.message)
+        self._postpone()
         if failure.stage is FailureStage.VERIFY and active:
             # Its bytes are gone for good; without it the next assignment fetches them again.
             self._bench.journal.commit_slot(self.name, self.record.empty())

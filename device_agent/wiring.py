@@ -64,7 +64,6 @@ def build_parts(
         memory_bytes=profile.memory_bytes,
         retries=Backoff(settings.polling.retry_base_s, _RETRY_CAP_S),
         random=random,
-        tidy=lambda: None,
     )
     client = ControllerClient(transport, identity.controller_url)
     return AgentParts(

@@ -17,7 +17,7 @@ from controller.api.problems import install_problem_handlers
 from controller.api.request_context import RequestContext
 from controller.store.views.overview import overview as overview_document
 from controller.web.pages import make_router
-from controller.wiring import Services, services_from_environment
+from controller.wiring import Services
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -71,8 +71,3 @@ def _overview(request: Request) -> dict[str, Any]:
 
 def _operator_token(request: Request) -> str:
     return services_of(request).operator_token
-
-
-def app_from_environment() -> ASGIApp:
-    """Return the application of a process that was started with nothing but its environment."""
-    return create_app(services_from_environment())

@@ -22,7 +22,8 @@ class LargeChunks(FileResponse):
     chunk_size = 1024 * 1024
 
 
-@router.api_route("/artifacts/sha256/{digest}", methods=["GET", "HEAD"], response_class=LargeChunks)
+@router.head("/artifacts/sha256/{digest}", include_in_schema=False)
+@router.get("/artifacts/sha256/{digest}", response_class=LargeChunks)
 def get_artifact(
     digest: Annotated[str, PathParameter(pattern="^[0-9a-f]{64}$")],
     services: ServicesDep,
@@ -38,7 +39,8 @@ def get_artifact(
     return LargeChunks(path, headers=headers, media_type="application/octet-stream")
 
 
-@router.api_route("/tuf/{name:path}", methods=["GET", "HEAD"], response_class=LargeChunks)
+@router.head("/tuf/{name:path}", include_in_schema=False)
+@router.get("/tuf/{name:path}", response_class=LargeChunks)
 def get_signed_file(name: str, services: ServicesDep) -> Response:
     """Send one file of the image repository or of the director's root chain."""
     root = services.settings.tuf_dir.resolve()

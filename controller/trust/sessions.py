@@ -15,7 +15,7 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NewType
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -46,6 +46,14 @@ class Session:
     device: AuthenticatedDevice
     token: str
     expires_s: int
+
+
+@dataclass(frozen=True)
+class ShownToken:
+    """A token that was found to be ours and not over."""
+
+    device: AuthenticatedDevice
+    ends: datetime
 
 
 class Sessions:
@@ -90,21 +98,28 @@ class Sessions:
 
     def check_token(self, text: str, now: datetime) -> AuthenticatedDevice | None:
         """Return whose token this is; None for anything but a token of ours that is not over."""
-        device = self._unseal(text, _TOKEN, now)
-        return None if device is None else AuthenticatedDevice(device)
+        shown = self.read_token(text, now)
+        return shown.device if shown else None
+
+    def read_token(self, text: str, now: datetime) -> ShownToken | None:
+        """Return whose token this is and when it ends, for callers that remember it until then."""
+        found = self._unseal(text, _TOKEN, now)
+        return None if found is None else ShownToken(AuthenticatedDevice(found[0]), found[1])
 
     def _seal(self, body: str, expires: datetime) -> str:
         sealed = f"{body}.{int(expires.timestamp())}"
         return f"{sealed}.{self._mac(sealed)}"
 
-    def _unseal(self, text: str, kind: str, now: datetime) -> str | None:
+    def _unseal(self, text: str, kind: str, now: datetime) -> tuple[str, datetime] | None:
         sealed, _, mac = text.rpartition(".")
         # compare_digest takes text only where it is ASCII.
         if not text.isascii() or not hmac.compare_digest(mac, self._mac(sealed)):
             return None
         body, _, expires_s = sealed.rpartition(".")
         found_kind, _, name = body.partition(".")
-        return name if found_kind == kind and now.timestamp() < int(expires_s) else None
+        if found_kind != kind or now.timestamp() >= int(expires_s):
+            return None
+        return name, datetime.fromtimestamp(int(expires_s), UTC)
 
     def _mac(self, sealed: str) -> str:
         # A copy of a keyed hash costs a third of a new one, and every poll needs one.

@@ -15,7 +15,7 @@ from controller.domain.rollout import OPEN_STATES, Rollout, RolloutState
 from controller.domain.stages import cut_stages, parse_shares, position
 from controller.store import catalog, groups, rollouts
 from controller.store.database import Database, Transaction, add_event, record_change
-from controller.store.policy import published_variants
+from controller.store.variants import published_variants
 from controller.use_cases.identity import new_id
 
 
@@ -83,7 +83,7 @@ def create_rollout(
 
 
 def _published(tx: Transaction, version: ModelVersion) -> tuple[PublishedVariant, ...]:
-    published = published_variants(tx, {version.id}).get(version.id, ())
+    published = published_variants(tx, [version.id]).get(version.id, ())
     if not published:
         raise Conflict(
             f"{version.model} version {version.number} has no published variant; wait until one is ready",

@@ -13,6 +13,12 @@ T = TypeVar("T")
 TIMESTAMP_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 """A sha256 as it appears on the wire."""
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether every database keeps the text: PostgreSQL has no NUL, and UTF-8 has no half of a surrogate pair."""
+    return _UNSTORABLE.search(text) is None
 
 
 def format_utc(moment: datetime) -> str:
@@ -57,8 +63,8 @@ class Fields:
     def text(self, name: str, *, pattern: re.Pattern[str] | None = None, most: int = 1024) -> str:
         """Return a string of at most `most` characters that matches the whole pattern."""
         value = self._object.get(name)
-        if not isinstance(value, str) or len(value) > most:
-            raise self._malformed(name, value, f"a string of at most {most} characters")
+        if not isinstance(value, str) or len(value) > most or not is_storable(value):
+            raise self._malformed(name, value, f"a string of at most {most} characters, without NUL")
         if pattern and not pattern.fullmatch(value):
             raise self._malformed(name, value, f"a string like {pattern.pattern}")
         return value
@@ -102,9 +108,9 @@ class Fields:
     def texts(self, name: str, *, most: int = 1000) -> tuple[str, ...]:
         """Return a list of strings."""
         value = self._object.get(name)
-        fits = isinstance(value, list) and len(value) <= most and all(isinstance(item, str) for item in value)
-        if not fits:
-            raise self._malformed(name, value, f"a list of at most {most} strings")
+        fits = isinstance(value, list) and len(value) <= most
+        if not fits or not all(isinstance(item, str) and is_storable(item) for item in value):
+            raise self._malformed(name, value, f"a list of at most {most} strings, without NUL")
         return tuple(value)  # type: ignore[arg-type]
 
     def child(self, name: str) -> "Fields":

@@ -1,4 +1,4 @@
-"""The device API alone, served over HTTP: in a thread where a test looks inside, in a process where one is killed."""
+"""The application, served over HTTP: in a thread where a test looks inside, in a process where one is killed."""
 
 import os
 import signal
@@ -6,19 +6,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import uvicorn
-from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from controller.api.device import routes
-from controller.api.device.asgi import DeviceDispatch
-from controller.api.device.hot_path import HotPath
-from controller.api.problems import install_problem_handlers
+from controller.api.app import create_app
 from controller.settings import Settings
 from controller.wiring import Services, build
 from tests.support.waiting import wait_until
@@ -29,35 +25,9 @@ def services_at(state_dir: Path, database_url: str) -> Services:
     return build(Settings(state_dir=state_dir, database_url=database_url))
 
 
-def device_app(services: Services) -> ASGIApp:
-    """Return the device API as the controller's application mounts it."""
-    is_sqlite = services.settings.is_sqlite
-    hot_path = HotPath(
-        services.database,
-        services.director,
-        services.sessions,
-        poll_s=services.settings.poll_s,
-        report_lanes=1 if is_sqlite else 2,
-        clock=services.clock,
-    )
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await hot_path.start()
-        yield
-        await hot_path.stop()
-
-    app = FastAPI(lifespan=lifespan)
-    app.state.services = services
-    app.state.hot_path = hot_path
-    app.include_router(routes.router)
-    install_problem_handlers(app)
-    return DeviceDispatch(app, hot_path)
-
-
 def app_from_environment() -> ASGIApp:
     """Return the application of a server process."""
-    return device_app(services_at(Path(os.environ["TEST_STATE_DIR"]), os.environ["TEST_DATABASE_URL"]))
+    return create_app(services_at(Path(os.environ["TEST_STATE_DIR"]), os.environ["TEST_DATABASE_URL"]))
 
 
 @contextmanager

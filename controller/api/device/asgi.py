@@ -48,9 +48,9 @@ class AssignmentHandler:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one poll."""
-        token, if_none_match = _read_headers(scope)
+        authorization, if_none_match = _read_headers(scope)
         now = self._hot.clock()
-        device_id = self._hot.identify(token, now)
+        device_id = self._hot.identify(authorization, now)
         if device_id is None:
             await _no_session(scope, receive, send)
         elif if_none_match and self._hot.good_etag(device_id, now) == if_none_match:
@@ -87,8 +87,8 @@ class ReportsHandler:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one batch of reports."""
-        token, _ = _read_headers(scope)
-        device_id = self._hot.identify(token, self._hot.clock())
+        authorization, _ = _read_headers(scope)
+        device_id = self._hot.identify(authorization, self._hot.clock())
         if device_id is None:
             await _no_session(scope, receive, send)
             return
@@ -123,17 +123,16 @@ async def read_body(receive: Receive, bytes_max: int) -> bytes:
             return bytes(body)
 
 
-def _read_headers(scope: Scope) -> tuple[str, bytes]:
-    """Return the bearer token and the entity tag, empty where they are missing."""
-    token, if_none_match = "", b""
+def _read_headers(scope: Scope) -> tuple[bytes, bytes]:
+    """Return the Authorization header and the entity tag, empty where they are missing."""
+    authorization = if_none_match = b""
     for name, value in scope["headers"]:
         if name == b"authorization":
-            scheme, _, shown = value.partition(b" ")
-            token = shown.decode("latin-1") if scheme.lower() == b"bearer" else ""
+            authorization = value
         elif name == b"if-none-match":
             # A proxy that compresses answers marks their tags as weak.
             if_none_match = value.removeprefix(b"W/")
-    return token, if_none_match
+    return authorization, if_none_match
 
 
 async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:

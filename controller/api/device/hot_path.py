@@ -13,6 +13,7 @@ from typing import TypeVar
 import structlog
 
 from controller.api.device.batching import Batcher, Limits
+from controller.api.device.known_sessions import KnownSessions
 from controller.api.device.poll_cache import PollCache
 from controller.domain.errors import Unavailable
 from controller.domain.ids import DeviceId
@@ -58,12 +59,12 @@ class HotPath:
         """Take the parts; `report_lanes` transactions write reports at a time (one is best on SQLite)."""
         self._database = database
         self._director = director
-        self._sessions = sessions
+        self._sessions = KnownSessions(sessions)
         self._poll_s = poll_s
         self.clock = clock
         self._monotonic = monotonic
         self._cache: PollCache | None = None
-        self._heard_at = 0.0
+        self._deaf_after = 0.0
         self._seen: dict[DeviceId, datetime] = {}
         self._executor = ThreadPoolExecutor(3 + report_lanes, thread_name_prefix="device-api")
         self._polls = Batcher(self._load, POLL_LIMITS)
@@ -88,14 +89,13 @@ class HotPath:
         finally:
             await asyncio.to_thread(self._executor.shutdown)
 
-    def identify(self, token: str, now: datetime) -> DeviceId | None:
-        """Return whose session this is, None when it is over or never was."""
-        device_id = self._sessions.check_token(token, now)
-        return None if device_id is None else DeviceId(device_id)
+    def identify(self, authorization: bytes, now: datetime) -> DeviceId | None:
+        """Return whose session the Authorization header shows, None when it is over or never was."""
+        return self._sessions.device_of(authorization, now)
 
     def good_etag(self, device_id: DeviceId, now: datetime) -> bytes | None:
         """Return the tag of the device's good assignment, if it is known without asking the database."""
-        if self._cache is None or self._is_deaf():
+        if self._cache is None or self._monotonic() > self._deaf_after:
             return None
         etag = self._cache.good_etag(device_id, now)
         if etag is not None:
@@ -117,14 +117,14 @@ class HotPath:
         """Begin with an empty memory under the present policy."""
         asked_at = self._monotonic()
         self._cache = PollCache(await self._in_thread(lambda: read_policy(self._database)))
-        self._heard_at = asked_at
+        self._deaf_after = asked_at + DEAF_AFTER_S
 
     async def follow(self) -> None:
         """Apply what other processes, and this one, have changed since the last call. Never twice at a time."""
         cache, asked_at = self._started(), self._monotonic()
         cache.apply(await self._in_thread(lambda: follow_changes(self._database, cache.position)))
         # Not the time of the answer: an answer that was long on its way tells of an old state.
-        self._heard_at = asked_at
+        self._deaf_after = asked_at + DEAF_AFTER_S
 
     async def write_seen(self) -> None:
         """Write when devices polled last; what cannot be written is kept for the next call."""
@@ -138,7 +138,7 @@ class HotPath:
     async def _load(self, ids: list[DeviceId]) -> list[CurrentAssignment | None]:
         cache, now = self._started(), self.clock()
         # A deaf process does not know whether its policy still holds.
-        known = None if self._is_deaf() else cache.snapshot
+        known = None if self._monotonic() > self._deaf_after else cache.snapshot
         found = await self._in_thread(
             lambda: issue_assignments(self._database, self._director, ids, known, poll_s=self._poll_s, now=now)
         )
@@ -149,9 +149,6 @@ class HotPath:
     async def _record(self, batches: list[tuple[DeviceId, ReportBatch]]) -> list[Receipt]:
         now = self.clock()
         return await self._in_thread(lambda: record_reports(self._database, batches, now=now))
-
-    def _is_deaf(self) -> bool:
-        return self._monotonic() - self._heard_at > DEAF_AFTER_S
 
     def _started(self) -> PollCache:
         if self._cache is None:

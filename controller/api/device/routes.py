@@ -105,6 +105,7 @@ class _AnsweredBy(Response):
 
 @router.get(
     "/assignment",
+    status_code=200,  # the framework cannot read it off a response class of another shape
     response_class=_AnsweredBy,
     responses={
         200: {"description": "DSSE envelope of the device's assignment; the ETag is its counter"},
@@ -120,6 +121,7 @@ async def assignment(request: Request) -> Response:
 
 @router.post(
     "/reports",
+    status_code=200,
     response_class=_AnsweredBy,
     openapi_extra=_takes("a batch of reports; `ReportBatch` in `device_agent/protocol/messages.py`"),
     responses={

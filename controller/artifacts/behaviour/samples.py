@@ -71,7 +71,7 @@ def refused(code: str, detail: str) -> InvalidInput:
 
 def _read_arrays(path: Path) -> Tensors:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise refused(

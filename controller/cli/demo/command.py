@@ -57,7 +57,8 @@ def demo(
         from controller.cli.demo.story import Story
     except ImportError as missing:
         raise CommandFailed(f"the demo needs {missing.name}; install edgefleet[demo]") from missing
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     with _own_folder() as folder:
         with Story(folder, agents, quiet_stdout=as_json) as story:
             result = _tell(story)

@@ -1,5 +1,7 @@
 """The demo's acts, in order. Every act uses what an operator would use: the REST API and the agents' endpoints."""
 
+import shutil
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -54,9 +56,8 @@ class Story:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every process."""
-        with self._screen.during("ending every process"):
-            self._stack.close()
+        """End every process. Silently, so that the verdict stays the last line."""
+        self._stack.close()
 
     def tell(self) -> dict[str, Any]:
         """Play every act and return the result as `--json` prints it."""
@@ -96,16 +97,17 @@ class Story:
     def say_what_to_try(self) -> None:
         """Print where to look and what to type next."""
         say, controller = self._screen.say, self._controller
+        edgefleet = "edgefleet" if shutil.which("edgefleet") else sys.argv[0]
         self._screen.act("Now you")
         say(f"look at   {controller.page}")
         say("or in another terminal:")
         say(f"export EDGEFLEET_SERVER={controller.url} EDGEFLEET_TOKEN={controller.token}")
         for line in (
-            "edgefleet device list",
-            f"edgefleet device explain {self._devices[0].name}",
-            f"edgefleet version get {MODEL} 2",
-            "edgefleet rollout list",
-            f"edgefleet group create lyon --selector site=lyon && edgefleet pin set {MODEL} 1 --group lyon",
+            f"{edgefleet} device list",
+            f"{edgefleet} device explain {self._devices[0].name}",
+            f"{edgefleet} version get {MODEL} 2",
+            f"{edgefleet} rollout list",
+            f"{edgefleet} group create lyon --selector site=lyon && {edgefleet} pin set {MODEL} 1 --group lyon",
             f"curl {self._urls()[0]}/v2/models/{MODEL}",
         ):
             say(line)

@@ -1,7 +1,6 @@
 """Devices and groups as the API shows them."""
 
 import base64
-import binascii
 from collections import defaultdict
 from typing import Any
 
@@ -71,8 +70,8 @@ def group(tx: Connection, found: DeviceGroup) -> Document:
 
 def _after(page_token: str | None) -> str:
     try:
-        return base64.urlsafe_b64decode(page_token or "").decode()
-    except (binascii.Error, UnicodeDecodeError):
+        return base64.b64decode(page_token or "", altchars=b"-_", validate=True).decode()
+    except ValueError:
         detail = f"page_token is {page_token!r}; pass a next_page_token as it came"
         raise InvalidInput(detail, code="bad_query") from None
 

@@ -284,8 +284,8 @@ def test_a_model_that_rots_on_disk_is_fetched_again(api: DeviceApi, tmp_path: Pa
         model.chmod(0o644)
         model.write_bytes(model.read_bytes()[:-1] + b"?")
         agent.start()
-        wait_until(lambda: agent.serving().get("slots") == {"digits": first.sha256}, what="the model to be back")
-        assert agent.status()["slots"]["digits"]["good"] == first.sha256
+        wait_until(lambda: _serves(agent, first), what="the model to be back")
+        wait_until(lambda: agent.status()["slots"]["digits"]["good"] == first.sha256, what="its confirmation")
 
 
 def test_a_lost_state_record_is_salvaged_from_the_models_without_a_controller(api: DeviceApi, tmp_path: Path) -> None:
@@ -300,6 +300,19 @@ def test_a_lost_state_record_is_salvaged_from_the_models_without_a_controller(ap
         wait_until(lambda: agent.status()["slots"].get("digits"), what="the record to be made anew")
         wait_until(lambda: agent.serving().get("slots") == {"digits": first.sha256}, what="the older model to serve")
         assert (agent.state / "state.damaged").exists()
+
+
+def test_a_disk_that_refuses_the_state_record_stops_the_update_and_nothing_else(api: DeviceApi, tmp_path: Path) -> None:
+    first, second = publish_model(api, tmp_path, 1), publish_model(api, tmp_path, 2)
+    with an_agent(api, tmp_path) as agent:
+        make_healthy(api, first)
+        (agent.state / "state.tmp").mkdir()
+        counter = api.assign({"digits": second.assigned()})
+        wait_until(lambda: "the disk does not take" in agent.log.read_text(), what="the failure to be noticed")
+        assert agent.answer_version() == "1"
+        (agent.state / "state.tmp").rmdir()
+        wait_until(lambda: "healthy" in api.states(counter), what="the update to be completed")
+        assert agent.answer_version() == "2"
 
 
 def test_a_serving_process_that_dies_during_the_soak_counts_against_the_candidate(

@@ -112,7 +112,7 @@ def test_a_part_file_longer_than_the_artifact_is_cut_to_it(api: DeviceApi, path:
 def test_a_download_that_is_left_keeps_what_it_has(api: DeviceApi, path: Path) -> None:
     steps = downloader(api).fetch(ENTRY, path)
     next(steps)
-    steps.close()  # type: ignore[attr-defined]
+    steps.close()
     assert path.read_bytes() == CONTENT[:CHUNK_BYTES]
 
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from controller.api.app import create_app
 from controller.store import tables
 from controller.trust.enrolment import new_enrolment_token
 from controller.use_cases.create_enrolment_token import create_enrolment_token
@@ -19,7 +20,7 @@ from controller.wiring import Services
 from device_agent.protocol.assignment import verify_assignment
 from device_agent.protocol.histogram import Histogram
 from device_agent.protocol.messages import REPORT_BYTES_MAX, ServingItem, trust_pin
-from tests.support.device_server import ServerProcess, device_app, services_at, serving
+from tests.support.device_server import ServerProcess, services_at, serving
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, serving_batch
 from tests.support.waiting import wait_until
@@ -34,7 +35,7 @@ def services(state_dir: Path, database_url: str) -> Iterator[Services]:
 
 @pytest.fixture
 def http(services: Services) -> Iterator[httpx.Client]:
-    with serving(device_app(services)) as client:
+    with serving(create_app(services)) as client:
         yield client
 
 
@@ -200,7 +201,7 @@ class TestReports:
         assert codes(a_device(services, http).report({"schema": 9, **padding})) == (400, code)
 
     def test_both_calls_are_served_without_the_dispatcher_too(self, services: Services) -> None:
-        with serving(device_app(services)._app) as plain:  # type: ignore[attr-defined]
+        with serving(create_app(services)._app) as plain:  # type: ignore[attr-defined]
             machine = a_device(services, plain)
             etag = machine.poll().headers["etag"]
             assert machine.poll(etag).status_code == 304

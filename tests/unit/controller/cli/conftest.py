@@ -1,3 +1,5 @@
+"""A fake controller behind the command line's tests."""
+
 from collections.abc import Iterator
 from pathlib import Path
 

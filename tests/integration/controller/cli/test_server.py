@@ -1,0 +1,100 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from controller.cli.errors import ExitCode
+from tests.support.waiting import wait_until
+
+
+def environment(**settings: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("EDGEFLEET_")}
+    return {**clean, **settings}
+
+
+def refused(tmp_path: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "controller.cli.main", *arguments]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment(**settings), capture_output=True, text=True, timeout=60
+    )
+    return ended.returncode, ended.stderr
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_server_announces_its_address_lets_the_operator_in_and_leaves_nothing_running(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "controller.cli.main", "server", "start", "--port", "0"]
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=log, stderr=log)
+    announcement = tmp_path / ".edgefleet/server.json"
+    try:
+        wait_until(announcement.exists, what="the server to announce itself")
+        address = json.loads(announcement.read_text())
+        assert address["pid"] == server.pid
+        token = (tmp_path / ".edgefleet/operator.token").read_text().strip()
+        assert f"{address['url']}/?token={token}" in (tmp_path / "log").read_text()
+        wait_until(lambda: httpx.get(f"{address['url']}/readyz").is_success, what="the server to be ready")
+        listed = subprocess.run(
+            [sys.executable, "-m", "controller.cli.main", "group", "list", "-o", "json"],
+            cwd=tmp_path,
+            env=environment(EDGEFLEET_SERVER=address["url"]),
+            capture_output=True,
+            timeout=60,
+        )
+        assert [group["name"] for group in json.loads(listed.stdout)["items"]] == ["all"]
+        [worker] = wait_until(lambda: children_named(server.pid, "controller.worker"), what="the embedded worker")
+    finally:
+        server.send_signal(signal.SIGTERM)
+        status = server.wait(60)
+    assert status == ExitCode.OK
+    assert not Path(f"/proc/{worker}").exists()
+    assert not announcement.exists()
+
+
+def children_named(pid: int, part: str) -> list[int]:
+    return [child for child in children(pid) if part in Path(f"/proc/{child}/cmdline").read_text()]
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, told = refused(tmp_path, "server", "start", "--port", str(port))
+    assert code == ExitCode.ERROR
+    assert told == f"edgefleet: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"EDGEFLEET_POLL_S": "often"}, "poll_s: Input should be a valid number"),
+        ({"EDGEFLEET_BROKER_URL": "redis://nowhere:6379/0"}, "several machines cannot share an SQLite file"),
+        ({"EDGEFLEET_CONFIG": "nowhere.toml"}, "EDGEFLEET_CONFIG names nowhere.toml, which is not a file"),
+    ],
+)
+def test_settings_that_do_not_fit_stop_the_server_with_one_line(
+    tmp_path: Path, settings: dict[str, str], words: str
+) -> None:
+    code, told = refused(tmp_path, "server", "start", "--port", "0", **settings)
+    assert code == ExitCode.INVALID
+    assert words in told
+    assert told.count("\n") == 1
+
+
+def test_several_api_processes_need_the_production_wiring(tmp_path: Path) -> None:
+    code, told = refused(tmp_path, "server", "start", "--workers", "2")
+    assert code == ExitCode.USAGE
+    assert "EDGEFLEET_BROKER_URL" in told
+
+
+def test_a_separate_worker_needs_the_production_wiring(tmp_path: Path) -> None:
+    code, told = refused(tmp_path, "worker", "start")
+    assert code == ExitCode.USAGE
+    assert "EDGEFLEET_BROKER_URL" in told
