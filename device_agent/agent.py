@@ -29,7 +29,7 @@ from device_agent.stopping import StopSignal
 _log = logging.getLogger(__name__)
 _SUPERVISE_S = 1.0
 """How long a dead serving process may go unnoticed."""
-_DISK_RETRY_S = 5.0
+_START_OVER_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,15 @@ class Agent:
         self._parts.spool.close()
 
     def _turn_or_start_over(self) -> float:
-        """Take a turn; when the disk fails in it, go on from what is on the disk, as after a start."""
+        """Take a turn; when the operating system fails it (a full disk), go on from the disk, as after a start."""
         try:
             return self._turn()
         except (OSError, sqlite3.Error) as error:
-            _log.error("the disk does not take what must be remembered: %s", error)
+            _log.exception("the operating system failed the agent; going on from what is on disk")
             self._stop_workers()
             self._recovered = False
-            self._parts.link.reject()
-            return _DISK_RETRY_S
+            self._parts.link.reject(str(error))
+            return _START_OVER_S
 
     def _stop_workers(self) -> None:
         for worker in self._workers.values():
@@ -113,7 +113,7 @@ class Agent:
             assignment = self._verify(fresh.body)
         except ProtocolError as error:
             _log.error("assignment not accepted: %s", error)
-            self._parts.link.reject()
+            self._parts.link.reject("the assignment was not acceptable")
             return
         self._parts.link.accept(fresh, assignment.poll_s)
         for name, assigned in assignment.slots.items():

@@ -80,10 +80,10 @@ class ControllerLink:
         self._interval_s = self._clamped(poll_s)
         self._next_poll = self._clock() + next_poll_s(self._interval_s, self._random)
 
-    def reject(self) -> None:
-        """The assignment was not acceptable: ask again as after any failure."""
+    def reject(self, reason: str) -> None:
+        """The assignment could not be taken: ask for it again, whole, as after any failure."""
         self._tag = None
-        self._fail(RetryLater("the assignment was not acceptable"))
+        self._fail(RetryLater(reason))
 
     def deliver(self) -> None:
         """Send what is spooled, a bounded number of batches, unless the link is backing off."""

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from controller.api.dependencies import ServicesDep, operator_only
-from controller.domain.gates import GatePolicy
+from controller.domain.desired_state import PIN_SOAK_S
+from controller.domain.gates import DEADLINE_MAX_S, GatePolicy
 from controller.domain.rollout import RolloutEvent
 from controller.store.views import rollouts as views
 from controller.use_cases.create_rollout import RolloutRequest, create_rollout
@@ -33,6 +34,9 @@ class NewPin(BaseModel):
     model: str
     version: int
     group: str = "all"
+    soak_s: float = Field(
+        PIN_SOAK_S, ge=0, le=DEADLINE_MAX_S, description="How long it soaks on each device, in seconds."
+    )
 
 
 class Gate(BaseModel):
@@ -59,7 +63,8 @@ class NewRollout(BaseModel):
 @router.put("/pins")
 def put_pin(wanted: NewPin, services: ServicesDep) -> dict[str, Any]:
     """Set the pin of a model on a group."""
-    pin_id = set_pin(services.database, wanted.model, wanted.version, wanted.group, now=services.clock())
+    now = services.clock()
+    pin_id = set_pin(services.database, wanted.model, wanted.version, wanted.group, now=now, soak_s=wanted.soak_s)
     with services.database.reading() as tx:
         return next(pin for pin in views.pins(tx) if pin["id"] == pin_id)
 

@@ -26,6 +26,7 @@ def set_pin(
     /,
     *,
     group: Annotated[str, Parameter(name=["--group", "-g"])],
+    soak: float | None = None,
     options: Options = DEFAULTS,
 ) -> None:
     """Pin a version of a model on a group, at once and without stages. A rollout is the careful way.
@@ -38,9 +39,14 @@ def set_pin(
         Number of the version.
     group
         The group; `all` is every device.
+    soak
+        Seconds that the version must stay healthy on each device; 60 unless set.
     """
+    asked = {"model": model, "version": version, "group": group}
+    if soak is not None:
+        asked["soak_s"] = soak
     with options.client() as client:
-        pin = client.put("/pins", {"model": model, "version": version, "group": group})
+        pin = client.put("/pins", asked)
         show_one(pin, COLUMNS, options.output)
 
 

@@ -68,9 +68,7 @@ def start(
 @app.command
 def migrate() -> None:
     """Bring the database to the tables that this release needs. `server start` does so by itself."""
-    from controller.store.migrate import upgrade
-
-    upgrade(read_settings().database_url)
+    _migrate(read_settings())
     notices().print("the database is current")
 
 
@@ -101,7 +99,7 @@ def _listen(host: str, port: int) -> socket.socket:
         # Bound here and handed on: a free port that is only looked up may be gone when it is used.
         return socket.create_server((host, port), backlog=BACKLOG)
     except OSError as error:
-        raise CommandFailed(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise CommandFailed(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
 
 
 def application() -> "ASGIApp":
@@ -114,18 +112,30 @@ def application() -> "ASGIApp":
 
 
 def _serve(settings: "Settings", listening: socket.socket, address: str, workers: int) -> None:
-    from controller.store.migrate import upgrade
     from controller.wiring import operator_token
 
     # uvicorn raises the signal again when it has ended; by default that would end this process before its worker.
     signal.signal(signal.SIGTERM, _end)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    upgrade(settings.database_url)
+    _migrate(settings)
     with ExitStack() as stack:
         app = _embedded(stack) if settings.is_embedded else "controller.cli.server:application"
         stack.enter_context(_announced(settings.state_dir / "server.json", address))
         _print_welcome(settings, address, operator_token(settings))
         _run(app, listening, workers)
+
+
+def _migrate(settings: "Settings") -> None:
+    from sqlalchemy.exc import OperationalError
+
+    from controller.store.migrate import MigrationError, upgrade
+
+    try:
+        upgrade(settings.database_url)
+    except OperationalError as error:
+        raise CommandFailed(f"the database cannot be used: {str(error.orig).strip()}") from error
+    except MigrationError as error:
+        raise CommandFailed(str(error)) from error
 
 
 def _end(_signal: int, _frame: object) -> NoReturn:

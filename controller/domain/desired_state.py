@@ -24,7 +24,7 @@ from controller.domain.rollout import Rollout, RolloutState
 from controller.domain.stages import position
 
 PIN_SOAK_S = 60.0
-"""How long a pinned version soaks on a device; rollouts bring their own."""
+"""How long a pinned version soaks on a device unless the pin says otherwise; rollouts bring their own."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Pin:
     group_id: GroupId
     version_id: VersionId
     decided_at: datetime
+    soak_s: float = PIN_SOAK_S
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _choose(
         words.append(f"pin {pin.id}")
         variant = _variant(device, pin.version_id, policy, words)
         if variant:
-            return SlotChoice(variant, f"pin {pin.id}", PIN_SOAK_S), words
+            return SlotChoice(variant, f"pin {pin.id}", pin.soak_s), words
     withdrawn = [r for r in concerned if r.state in (RolloutState.REVERTING, RolloutState.ABORTED)]
     if any(rollout.id in device.took for rollout in withdrawn):
         words.append("the rollout that brought the version was aborted, and there is no other to go back to")

@@ -125,20 +125,25 @@ def all_pins(tx: Connection) -> tuple[Pin, ...]:
     """Return every pin."""
     query = select(_pin, _model.c.name.label("model")).join(_model, _model.c.id == _pin.c.model_id)
     return tuple(
-        Pin(PinId(row.id), row.model, GroupId(row.group_id), VersionId(row.version_id), row.decided_at)
+        Pin(PinId(row.id), row.model, GroupId(row.group_id), VersionId(row.version_id), row.decided_at, row.soak_s)
         for row in tx.execute(query)
     )
 
 
 def put_pin(
-    tx: Connection, pin_id: PinId, model_id: ModelId, group_id: GroupId, version_id: VersionId, now: datetime
+    tx: Connection,
+    pin_id: PinId,
+    model_id: ModelId,
+    group_id: GroupId,
+    version_id: VersionId,
+    *,
+    soak_s: float,
+    now: datetime,
 ) -> PinId:
     """Set the pin of (model, group); return its id, which stays the same when the pin moves."""
-    row = {"id": pin_id, "model_id": model_id, "group_id": group_id, "version_id": version_id, "decided_at": now}
-    change = upsert(tx, _pin).values(row)
-    moved = change.on_conflict_do_update(
-        index_elements=["model_id", "group_id"], set_={"version_id": version_id, "decided_at": now}
-    )
+    decided = {"version_id": version_id, "soak_s": soak_s, "decided_at": now}
+    change = upsert(tx, _pin).values(id=pin_id, model_id=model_id, group_id=group_id, **decided)
+    moved = change.on_conflict_do_update(index_elements=["model_id", "group_id"], set_=decided)
     return PinId(tx.execute(moved.returning(_pin.c.id)).scalar_one())
 
 

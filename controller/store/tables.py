@@ -209,6 +209,7 @@ pin = Table(
     Column("model_id", Id, ForeignKey("model.id"), nullable=False),
     Column("group_id", Id, ForeignKey("device_group.id"), nullable=False),
     Column("version_id", Id, ForeignKey("model_version.id"), nullable=False),
+    Column("soak_s", Float, nullable=False),
     Column("decided_at", UtcDateTime, nullable=False),
     UniqueConstraint("model_id", "group_id"),
 )

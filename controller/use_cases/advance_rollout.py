@@ -50,7 +50,8 @@ def apply_event(tx: Transaction, rollout: Rollout, decided: Plan, *, actor: str,
     add_event(tx, now, actor, f"rollout.{event}", rollout.id, decided.explanation)
     if moved.state is RolloutState.SUCCEEDED:
         pin_id = PinId(new_id(PREFIXES[PinId]))
-        rollouts.put_pin(tx, pin_id, rollout.model_id, rollout.group_id, rollout.to_version, now)
+        where = (rollout.model_id, rollout.group_id)
+        rollouts.put_pin(tx, pin_id, *where, rollout.to_version, soak_s=rollout.gate.soak_s, now=now)
     record_change(tx, now)
     return moved
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from controller.domain.desired_state import PIN_SOAK_S
 from controller.domain.errors import Conflict
 from controller.domain.ids import PREFIXES, PinId
 from controller.domain.rollout import OPEN_STATES
@@ -10,7 +11,9 @@ from controller.store.database import Database, add_event, record_change
 from controller.use_cases.identity import new_id
 
 
-def set_pin(database: Database, model: str, number: int, group_name: str, *, now: datetime) -> PinId:
+def set_pin(
+    database: Database, model: str, number: int, group_name: str, *, now: datetime, soak_s: float = PIN_SOAK_S
+) -> PinId:
     """Set the pin; Conflict while the version has no published variant or a rollout moves this very pin."""
     with database.writing() as tx:
         version = catalog.version_numbered(tx, model, number)
@@ -27,7 +30,7 @@ def set_pin(database: Database, model: str, number: int, group_name: str, *, now
                     code="rollout_open",
                 )
         wanted = PinId(new_id(PREFIXES[PinId]))
-        pin_id = rollouts.put_pin(tx, wanted, version.model_id, group.id, version.id, now)
+        pin_id = rollouts.put_pin(tx, wanted, version.model_id, group.id, version.id, soak_s=soak_s, now=now)
         add_event(tx, now, "operator", "pin.set", pin_id, f"group {group.name} runs {model} version {number}")
         record_change(tx, now)
     return pin_id

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 from celery import Celery
 
-from controller.artifacts.child_process import Limits
 from controller.domain.catalog import VariantState
 from controller.domain.ids import VariantId
 from controller.use_cases.compress_variant import compress_variant
@@ -52,7 +51,7 @@ def workshop(services: Services, owner: str, app: Celery) -> Workshop:
         clock=services.clock,
         owner=owner,
         lease_s=settings.lease_s,
-        limits=Limits(settings.job_timeout_s, settings.job_memory_bytes),
+        limits=services.limits,
         accuracy_drop_max=settings.accuracy_drop_max,
     )
 

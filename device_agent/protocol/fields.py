@@ -31,6 +31,10 @@ def parse_utc(text: str) -> datetime:
     return datetime.strptime(text, TIMESTAMP_FORMAT).replace(tzinfo=UTC)
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and is_storable(value)
+
+
 class Fields:
     """One JSON object, read field by field; a field that does not fit raises ProtocolError(MALFORMED)."""
 
@@ -69,9 +73,7 @@ class Fields:
             raise self._malformed(name, value, f"a string like {pattern.pattern}")
         return value
 
-    def optional_text(
-        self, name: str, *, pattern: re.Pattern[str] | None = None, most: int = 1024
-    ) -> str | None:
+    def optional_text(self, name: str, *, pattern: re.Pattern[str] | None = None, most: int = 1024) -> str | None:
         """Return the string, or None where the field is absent or null."""
         return None if self._object.get(name) is None else self.text(name, pattern=pattern, most=most)
 
@@ -108,10 +110,9 @@ class Fields:
     def texts(self, name: str, *, most: int = 1000) -> tuple[str, ...]:
         """Return a list of strings."""
         value = self._object.get(name)
-        fits = isinstance(value, list) and len(value) <= most
-        if not fits or not all(isinstance(item, str) and is_storable(item) for item in value):
+        if not isinstance(value, list) or len(value) > most or not all(map(_is_text, value)):
             raise self._malformed(name, value, f"a list of at most {most} strings, without NUL")
-        return tuple(value)  # type: ignore[arg-type]
+        return tuple(value)
 
     def child(self, name: str) -> "Fields":
         """Return an object inside this one."""
@@ -124,9 +125,7 @@ class Fields:
             raise self._malformed(name, value, f"a list of at most {most} objects")
         return tuple(read(Fields(item, f"{self._where}.{name}[{index}]")) for index, item in enumerate(value))
 
-    def named_children(
-        self, name: str, read: "Callable[[Fields], T]", *, most: int = 100
-    ) -> dict[str, T | None]:
+    def named_children(self, name: str, read: "Callable[[Fields], T]", *, most: int = 100) -> dict[str, T | None]:
         """Read an object whose values are objects or null."""
         value = self._object.get(name)
         if not isinstance(value, dict) or len(value) > most:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from device_agent.protocol.errors import Code, ProtocolError
-from device_agent.protocol.fields import SHA256_HEX, Fields, format_utc
+from device_agent.protocol.fields import SHA256_HEX, Fields, format_utc, is_storable
 from device_agent.protocol.histogram import Histogram
 from device_agent.protocol.manifest import NAME
 from device_agent.protocol.profile import DeviceProfile
@@ -186,10 +186,8 @@ class EnrolmentRequest:
         fields = Fields.from_json(raw, "enrolment")
         labels = fields.raw("labels") or {}
         fits = isinstance(labels, dict) and len(labels) <= 64
-        if not fits or not all(isinstance(value, str) and len(value) <= 128 for value in labels.values()):
-            raise ProtocolError(
-                Code.MALFORMED, "enrolment.labels must be at most 64 short strings", role="enrolment"
-            )
+        if not fits or not all(_is_label(text) for pair in labels.items() for text in pair):
+            raise ProtocolError(Code.MALFORMED, "enrolment.labels must be at most 64 short strings", role="enrolment")
         return cls(
             token=fields.text("token", most=256),
             csr_pem=fields.text("csr_pem", most=8192),
@@ -197,6 +195,10 @@ class EnrolmentRequest:
             profile=DeviceProfile.read(fields.child("profile")),
             labels=dict(labels),
         )
+
+
+def _is_label(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= 128 and is_storable(text)
 
 
 @dataclass(frozen=True)
@@ -219,9 +221,7 @@ class EnrolmentToken:
         """Read the text; ProtocolError(MALFORMED) when it is not an enrolment token."""
         parts = text.strip().split("_")
         if len(parts) != 4 or parts[0] != "eft" or not all(parts):
-            raise ProtocolError(
-                Code.MALFORMED, "this is not an enrolment token (eft_ID_SECRET_PIN)", role="token"
-            )
+            raise ProtocolError(Code.MALFORMED, "this is not an enrolment token (eft_ID_SECRET_PIN)", role="token")
         return cls(*parts[1:])
 
 

@@ -156,6 +156,7 @@ def _create_policy() -> None:
         sa.Column("model_id", ID, sa.ForeignKey("model.id"), nullable=False),
         sa.Column("group_id", ID, sa.ForeignKey("device_group.id"), nullable=False),
         sa.Column("version_id", ID, sa.ForeignKey("model_version.id"), nullable=False),
+        sa.Column("soak_s", sa.Float, nullable=False),
         sa.Column("decided_at", sa.DateTime, nullable=False),
         sa.UniqueConstraint("model_id", "group_id"),
     )

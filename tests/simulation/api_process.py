@@ -14,13 +14,13 @@ from tests.simulation.scenario import MINUTE_S
 from tests.simulation.virtual_device import Answer
 from tests.simulation.world import ProcessKilledError, Step, World
 
-BATCH_S = 20.0
+BATCH_S = 60.0
 """How long a request may wait for others."""
-FOLLOW_S = 2 * MINUTE_S
+FOLLOW_S = 4 * MINUTE_S
 """How long a process may answer without having looked for changes."""
 DEAF_AFTER = timedelta(seconds=FOLLOW_S)
 """After so long without a word from the change log a process asks the database instead of its memory."""
-DEAF_SHARE = 0.05
+DEAF_SHARE = 0.01
 """Share of the looks for changes that the database does not answer for a while."""
 
 

@@ -8,7 +8,7 @@ from controller.domain.gates import OutcomeCounts
 from controller.domain.ids import DeviceId
 from controller.domain.observations import DECIDES
 from controller.domain.rollout import OPEN_STATES
-from tests.simulation.invariants import WITHDRAWN, Devices, is_wanted
+from tests.simulation.invariants import Devices, aborted_versions
 from tests.simulation.observation import Observation, Outcome, OutcomeKey
 
 FinalInvariant = Callable[[Observation, Devices], Iterator[str]]
@@ -50,12 +50,11 @@ def slots_are_what_devices_run(end: Observation, devices: Devices) -> Iterator[s
 
 def nobody_is_left_on_an_aborted_version(end: Observation, devices: Devices) -> Iterator[str]:
     """Whoever could be reached runs an aborted version no more."""
-    for rollout in end.rollouts.values():
-        if rollout.state in WITHDRAWN and not is_wanted(rollout.to_version, end):
-            for device in devices.values():
-                active = device.slot.record.active
-                if device.character.hears and active and end.versions[active] == rollout.to_version:
-                    yield f"{device.id} still runs {rollout.to_version}"
+    aborted = aborted_versions(end)
+    for device in devices.values():
+        active = device.slot.record.active
+        if device.character.hears and active and end.versions[active] in aborted:
+            yield f"{device.id} still runs {active} of {end.versions[active]}"
 
 
 def counts_are_a_recount(end: Observation, devices: Devices) -> Iterator[str]:

@@ -99,14 +99,15 @@ def every_rollout_ends(before: Observation, after: Observation, devices: Devices
 
 
 def whoever_asks_leaves_an_aborted_version(before: Observation, after: Observation, devices: Devices) -> Iterator[str]:
-    """A device that has asked since the abort is not told to run the version any more, unless something else asks."""
-    for rollout in after.rollouts.values():
-        if rollout.state in WITHDRAWN and not is_wanted(rollout.to_version, after):
-            for device in devices.values():
-                wanted = device.slot.wanted.manifest if device.slot.wanted else None
-                asked = device.heard_at is not None and device.heard_at > rollout.state_since + HEARSAY
-                if asked and wanted and after.versions[wanted] == rollout.to_version:
-                    yield f"{device.id} still wants {rollout.to_version}, aborted at {rollout.state_since}"
+    """A device that has asked since the last decision is not told to run a version that was aborted."""
+    aborted = aborted_versions(after)
+    decided = [rollout.state_since for rollout in after.rollouts.values()] + [pin.decided_at for pin in after.pins]
+    for device in devices.values() if aborted else ():
+        wanted = device.slot.wanted.manifest if device.slot.wanted else None
+        asked = device.heard_at is not None and device.heard_at > max(decided) + HEARSAY
+        if asked and wanted and after.versions[wanted] in aborted:
+            yield f"{device.id} still wants {wanted} of {after.versions[wanted]}, and asked at {device.heard_at}"
+
 
 
 AFTER_EVERY_STEP: tuple[Invariant, ...] = (
@@ -122,10 +123,11 @@ AFTER_EVERY_STEP: tuple[Invariant, ...] = (
 )
 
 
-def is_wanted(version: VersionId, look: Observation) -> bool:
-    """Tell whether a pin, or a rollout that was not aborted, moves anyone to the version."""
-    moving = any(r.to_version == version and r.state not in WITHDRAWN for r in look.rollouts.values())
-    return moving or any(pin.version_id == version for pin in look.pins)
+def aborted_versions(look: Observation) -> set[VersionId]:
+    """Return the versions that were aborted and that no pin and no other rollout moves anyone to."""
+    asked_for = {rollout.to_version for rollout in look.rollouts.values() if rollout.state not in WITHDRAWN}
+    asked_for |= {pin.version_id for pin in look.pins}
+    return {rollout.to_version for rollout in look.rollouts.values()} - asked_for
 
 
 def _new_outcomes(before: Observation, after: Observation) -> Iterator[tuple[OutcomeKey, Outcome]]:

@@ -1,7 +1,7 @@
-"""One look at everything that the controller has written, and at what the devices know of themselves."""
+"""One look at everything that the controller has written, and at what it has told the devices to know."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from controller.domain.assignments import OutcomeState
 from controller.domain.desired_state import Pin
+from controller.domain.gates import OutcomeCounts
 from controller.domain.ids import DeviceId, RolloutId, VersionId
 from controller.domain.rollout import Rollout, RolloutState
 from controller.store import rollouts, tables
@@ -17,7 +18,20 @@ from tests.simulation.virtual_device import SLOT, VirtualDevice
 
 CREATED = "created"
 """The event that begins a rollout's history; every other one is an event of its table."""
+
 _outcome, _assignment, _event, _slot = tables.outcome, tables.assignment, tables.event, tables.device_slot
+# Made once: the simulation runs them tens of thousands of times.
+_OUTCOMES = select(
+    _outcome.c.device_id,
+    _outcome.c.counter,
+    _outcome.c.rollout_id,
+    _outcome.c.stage,
+    _outcome.c.manifest_sha256,
+    _outcome.c.state,
+)
+_ASSIGNMENTS = select(_assignment.c.device_id, _assignment.c.counter, _assignment.c.slots)
+_RUNNING = select(_slot.c.device_id, _slot.c.manifest_sha256)
+_HISTORIES = select(_event.c.subject, _event.c.kind).where(_event.c.kind.startswith("rollout.")).order_by(_event.c.id)
 
 
 class OutcomeKey(NamedTuple):
@@ -27,8 +41,7 @@ class OutcomeKey(NamedTuple):
     counter: int
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One row of outcomes."""
 
     rollout_id: RolloutId | None
@@ -37,8 +50,7 @@ class Outcome:
     state: OutcomeState
 
 
-@dataclass(frozen=True)
-class Assigned:
+class Assigned(NamedTuple):
     """What a device was assigned last."""
 
     counter: int
@@ -61,50 +73,45 @@ class Observation:
     versions: Mapping[str, VersionId]
     """The version that each manifest belongs to."""
     refused: Mapping[DeviceId, frozenset[str]]
-    """What the controller has told each device to know as refused."""
+    """The refusals that the controller has acknowledged to each device."""
+    counts: Mapping[RolloutId, OutcomeCounts] = field(default_factory=dict)
+    """What the gate of each rollout reads. Counted at the end alone, because it takes as long as all the rest."""
 
 
 def observe(
-    database: Database,
-    devices: Mapping[DeviceId, VirtualDevice],
-    versions: Mapping[str, VersionId],
-    now: datetime,
+    database: Database, devices: Mapping[DeviceId, VirtualDevice], versions: Mapping[str, VersionId], now: datetime
 ) -> Observation:
-    """Read everything in one transaction."""
+    """Read everything but the counts in one transaction."""
     with database.reading() as tx:
         known = {rollout.id: rollout for rollout in rollouts.rollouts_in(tx, RolloutState)}
         return Observation(
             now=now,
             rollouts=known,
             histories=_histories(tx, known),
-            outcomes=_outcomes(tx),
+            outcomes={
+                OutcomeKey(row[0], row[1]): Outcome(row[2], row[3], row[4], OutcomeState(row[5]))
+                for row in tx.execute(_OUTCOMES)
+            },
             assigned={
                 DeviceId(row.device_id): Assigned(row.counter, (row.slots.get(SLOT) or {}).get("sha256"))
-                for row in tx.execute(select(_assignment.c.device_id, _assignment.c.counter, _assignment.c.slots))
+                for row in tx.execute(_ASSIGNMENTS)
             },
-            running={
-                DeviceId(row.device_id): row.manifest_sha256
-                for row in tx.execute(select(_slot.c.device_id, _slot.c.manifest_sha256))
-            },
+            running={DeviceId(row.device_id): row.manifest_sha256 for row in tx.execute(_RUNNING)},
             pins=rollouts.all_pins(tx),
             versions=versions,
             refused={device.id: device.refusals_acknowledged for device in devices.values()},
         )
 
 
-def _outcomes(tx: Transaction) -> dict[OutcomeKey, Outcome]:
-    columns = (_outcome.c.rollout_id, _outcome.c.stage, _outcome.c.manifest_sha256, _outcome.c.state)
-    return {
-        OutcomeKey(row.device_id, row.counter): Outcome(
-            row.rollout_id, row.stage, row.manifest_sha256, OutcomeState(row.state)
-        )
-        for row in tx.execute(select(_outcome.c.device_id, _outcome.c.counter, *columns))
-    }
+def count_outcomes(database: Database, seen: Observation) -> Observation:
+    """Return what was seen together with the counts of every rollout."""
+    with database.reading() as tx:
+        counts = {rollout_id: rollouts.count_outcomes(tx, rollout_id) for rollout_id in seen.rollouts}
+    return replace(seen, counts=counts)
 
 
 def _histories(tx: Transaction, known: Mapping[RolloutId, Rollout]) -> dict[RolloutId, tuple[str, ...]]:
     found: dict[RolloutId, list[str]] = {rollout_id: [] for rollout_id in known}
-    query = select(_event.c.subject, _event.c.kind).where(_event.c.kind.startswith("rollout."))
-    for row in tx.execute(query.order_by(_event.c.id)):
+    for row in tx.execute(_HISTORIES):
         found[row.subject].append(row.kind.removeprefix("rollout."))
     return {rollout_id: tuple(kinds) for rollout_id, kinds in found.items()}

@@ -52,7 +52,7 @@ class Operators:
     def _create(self) -> None:
         if self._created == self._scenario.rollouts:
             return
-        self._after(self._random.uniform(1, 8) * HOUR_S, "creates a rollout", self._create)
+        self._after(self._random.uniform(0.5, 4) * HOUR_S, "creates a rollout", self._create)
         newest = self._created + 2
         # With patience alone, because devices that have refused a version before can hold its rollout for ever.
         again = self._scenario.patience_s and self._random.random() < 0.2

@@ -18,7 +18,7 @@ from tests.simulation.agenda import Agenda
 from tests.simulation.api_process import ApiProcess
 from tests.simulation.final_invariants import AT_THE_END
 from tests.simulation.invariants import AFTER_EVERY_STEP
-from tests.simulation.observation import Observation, observe
+from tests.simulation.observation import Observation, count_outcomes, observe
 from tests.simulation.people import Operators
 from tests.simulation.scenario import DAY_S, Character, Scenario
 from tests.simulation.setting import Setting
@@ -28,7 +28,7 @@ from tests.simulation.worker import Worker
 from tests.simulation.world import World
 from tests.support.fleet import START
 
-SETTLING = timedelta(hours=12)
+SETTLING = timedelta(hours=4)
 """How long everything may take to come to rest once nothing goes wrong any more."""
 TRACE_LINES = 40
 """How much of what came before a breach is shown."""
@@ -84,7 +84,7 @@ class Simulation:
         settled_at = self._agenda.now + SETTLING
         while self._agenda.now < settled_at:
             before = self._step(before)
-        end = self._observe()
+        end = count_outcomes(self._world.database, self._observe())
         for invariant in AT_THE_END:
             for breach in islice(invariant(end, self._devices), 1):
                 raise InvariantBrokenError(invariant.__name__, self.seed, breach, self._world.trace)

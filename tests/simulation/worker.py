@@ -33,7 +33,7 @@ class Worker:
 
     def _plan(self) -> None:
         rests = self._random.random() < 0.02
-        delay_s = self._random.uniform(0, GAP_MAX_S) if rests else self._random.uniform(0, 20 * MINUTE_S)
+        delay_s = self._random.uniform(0, GAP_MAX_S) if rests else self._random.uniform(0, 40 * MINUTE_S)
         self._world.agenda.after(delay_s, f"{self.name} sweeps", self._sweep)
 
     def _sweep(self) -> None:

@@ -3,32 +3,32 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from device_agent.protocol.manifest import parse_manifest
 from device_agent.settings import load_settings
 from device_agent.status import read_status
 from tests.support.device_api import DeviceApi
 from tests.support.onnx_models import model_directory
+from tests.support.processes import Process, start_tied
 from tests.support.signed_repository import Release
 from tests.support.waiting import wait_until
 
 SETTINGS = """
 controller_url = "{url}"
 state_dir = "{state}"
-name = "agent-1"
+name = "{name}"
 enrolment_token_file = "{token}"
 [labels]
 site = "test"
 [profile]
 name = "bench"
-precisions = ["fp32"]
+precisions = ["{precision}"]
 memory_bytes = 268435456
 [inference]
 listen = "127.0.0.1:0"
@@ -55,25 +55,33 @@ def publish_model(api: DeviceApi, work: Path, version: int, **changes: Any) -> R
     return api.images.publish(manifest, **changes)
 
 
+class Controller(Protocol):
+    """What an agent needs to become a device: an address, and a one-time token of it."""
+
+    url: str
+
+    def token(self) -> str: ...
+
+
 class AgentProcess:
     """One device. Its serving process is a process of its own and may outlive the agent."""
 
-    def __init__(self, api: DeviceApi, directory: Path, extra: str = "") -> None:
+    def __init__(
+        self, api: Controller, directory: Path, extra: str = "", *, name: str = "agent-1", precision: str = "fp32"
+    ) -> None:
+        self.name = name
         self.state = directory / "agent"
         self.config = directory / "agent.toml"
         token = directory / "token"
         token.write_text(api.token())
-        text = SETTINGS.format(url=api.url, state=self.state, token=token)
+        text = SETTINGS.format(url=api.url, state=self.state, token=token, name=name, precision=precision)
         self.config.write_text(text + extra)
         self.log = directory / "agent.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
 
     def start(self) -> None:
         """Start the agent."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "device_agent", "run", "--config", str(self.config)], stdout=log, stderr=log
-            )
+        self.process = start_tied("device_agent", "run", "--config", str(self.config), log=self.log)
 
     def kill(self) -> None:
         """Take the agent away without warning."""
@@ -106,7 +114,8 @@ class AgentProcess:
     def end(self) -> None:
         """Leave nothing behind, whatever happened."""
         if self.process and self.process.poll() is None:
-            self.kill()
+            # Asked, not killed: it may be about to start the serving process, which would outlive the test.
+            self.stop()
         serving = self.serving()
         if serving:
             os.kill(serving["pid"], signal.SIGKILL)

@@ -132,3 +132,11 @@ def model_directory(store: Path, *, bias: float = 0.0, version: int = 1, rows: i
     (building / MANIFEST_FILE).write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
     return building.rename(store / digest), digest
+
+
+def linear_evaluation(path: Path, features: int = 4, classes: int = 3) -> None:
+    """Write evaluation data on which every `linear_model` is right, also after its weights were rounded to 8 bits."""
+    rows = golden_rows(400, features)
+    scores = np.sort(rows @ linear_weights(features, classes))
+    clear = rows[scores[:, -1] - scores[:, -2] > 0.2]
+    np.savez(path, inputs=clear, labels=(clear @ linear_weights(features, classes)).argmax(axis=1))

@@ -225,9 +225,22 @@ class Redis(_Server):
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", data]
         for port in random.sample(REDIS_PORTS, 20):
             self.url = f"redis://127.0.0.1:{port}/0"
-            if self._start([program, "--port", str(port), *options], self._answers, signal.SIGTERM):
+            self._command = [program, "--port", str(port), *options]
+            if self._start(self._command, self._answers, signal.SIGTERM):
                 return
         raise RuntimeError(f"Redis did not start: {self._log.read_text()}")
+
+    def kill(self) -> None:
+        """End the server without warning; everything in it is lost."""
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+
+    def start_again(self) -> None:
+        """Start the server that was killed, empty, at the same address."""
+        self._process = None
+        if not self._start(self._command, self._answers, signal.SIGTERM):
+            raise RuntimeError(f"Redis did not start again: {self._log.read_text()}")
 
     def clear(self) -> None:
         """Forget everything, so that a test does not meet another's messages."""

@@ -138,7 +138,8 @@ class Tally:
 
     def __str__(self) -> str:
         versions = ", ".join(f"{count} by version {version}" for version, count in sorted(self.by_version.items()))
-        return f"{self.answered} answered ({versions or 'none'}), {self.dropped} dropped, {self.wrong} wrong"
+        words = f"{self.answered} answered ({versions or 'none'}), {self.dropped} dropped, {self.wrong} wrong"
+        return f"{words}; the last drop: {self.last_failure}" if self.dropped else words
 
 
 class SteadyLoad:

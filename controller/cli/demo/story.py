@@ -19,6 +19,7 @@ from controller.cli.demo.load import MODEL, Measurement, SteadyLoad, Tally, meas
 from controller.cli.demo.processes import Processes
 from controller.cli.demo.screen import Screen
 from controller.cli.demo.summary import Findings
+from controller.cli.errors import CommandFailed
 from controller.cli.render import table
 from controller.cli.rollout_tree import tree, watch
 from controller.cli.version import VARIANT_COLUMNS, until_final
@@ -61,6 +62,14 @@ class Story:
 
     def tell(self) -> dict[str, Any]:
         """Play every act and return the result as `--json` prints it."""
+        try:
+            return self._tell()
+        except CommandFailed:
+            # That a process has ended explains more than what could not be done without it.
+            self._processes.require_alive()
+            raise
+
+    def _tell(self) -> dict[str, Any]:
         self._start_controller()
         first = self._train_and_upload()
         self._enrol_devices()
@@ -137,7 +146,7 @@ class Story:
     def _enrol_devices(self) -> None:
         self._screen.act(f"{self._agents} devices: real agents of two profiles, each with a one-time token")
         with self._controller.client() as client:
-            client.put("/pins", {"model": MODEL, "version": 1, "group": "all"})
+            client.put("/pins", {"model": MODEL, "version": 1, "group": "all", "soak_s": GATE["soak_s"]})
         self._devices = start_devices(
             self._processes, self._controller, self._folder, self._agents, self._dataset.evaluation
         )

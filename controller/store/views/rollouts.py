@@ -23,6 +23,7 @@ def pins(tx: Connection) -> list[Document]:
             _model.c.name.label("model"),
             _version.c.number.label("version"),
             _group.c.name.label("group"),
+            pin.c.soak_s,
             pin.c.decided_at,
         )
         .join(_model, _model.c.id == pin.c.model_id)

@@ -308,7 +308,7 @@ def test_a_disk_that_refuses_the_state_record_stops_the_update_and_nothing_else(
         make_healthy(api, first)
         (agent.state / "state.tmp").mkdir()
         counter = api.assign({"digits": second.assigned()})
-        wait_until(lambda: "the disk does not take" in agent.log.read_text(), what="the failure to be noticed")
+        wait_until(lambda: "going on from what is on disk" in agent.log.read_text(), what="the failure to be noticed")
         assert agent.answer_version() == "1"
         (agent.state / "state.tmp").rmdir()
         wait_until(lambda: "healthy" in api.states(counter), what="the update to be completed")

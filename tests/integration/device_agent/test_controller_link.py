@@ -75,7 +75,7 @@ def test_a_rejected_assignment_is_asked_for_again_soon_and_whole(api: DeviceApi,
     api.assign({})
     device.wait_for_poll()
     assert device.link.poll_when_due()
-    device.link.reject()
+    device.link.reject("test")
     assert device.link.due_in_s <= device.settings.polling.retry_base_s
     device.wait_for_poll()
     assert device.link.poll_when_due()
@@ -87,7 +87,7 @@ def test_a_session_that_is_over_is_replaced_within_the_same_poll(api: DeviceApi,
     device.wait_for_poll()
     assert device.link.poll_when_due()
     api.sessions.clear()
-    device.link.reject()
+    device.link.reject("test")
     device.wait_for_poll()
     assert device.link.poll_when_due()
     assert len(api.paths("/device/v1/session")) == 2

@@ -128,3 +128,16 @@ def test_a_moment_is_written_in_utc_with_whole_seconds() -> None:
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 30), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_a_moment_survives_the_wire_to_the_second(moment: datetime) -> None:
     assert parse_utc(format_utc(moment)) == moment.replace(microsecond=0)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "\udfff end"])
+def test_text_that_no_database_keeps_is_malformed(text: str) -> None:
+    fields = Fields.from_json(json.dumps({"one": text, "many": ["fine", text]}), "thing")
+    with pytest.raises(ProtocolError, match="without NUL"):
+        fields.text("one")
+    with pytest.raises(ProtocolError, match="without NUL"):
+        fields.texts("many")
+
+
+def test_text_beyond_the_basic_plane_is_kept() -> None:
+    assert Fields.from_json(json.dumps({"x": "\N{ROCKET}"}), "thing").text("x") == "\N{ROCKET}"

@@ -93,7 +93,9 @@ def test_an_enrolment_request_needs_no_labels() -> None:
     assert EnrolmentRequest.parse(encoded({**REQUEST.to_json(), "labels": None})).labels == {}
 
 
-@pytest.mark.parametrize("labels", [["a"], {"a": 1}, {"a": "x" * 129}, {str(number): "x" for number in range(65)}])
+@pytest.mark.parametrize(
+    "labels", [["a"], {"a": 1}, {"a": "x" * 129}, {"a\0": "x"}, {str(number): "x" for number in range(65)}]
+)
 def test_labels_that_are_not_a_few_short_strings_are_malformed(labels: object) -> None:
     with pytest.raises(ProtocolError, match=r"enrolment\.labels"):
         EnrolmentRequest.parse(encoded({**REQUEST.to_json(), "labels": labels}))
