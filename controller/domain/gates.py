@@ -103,8 +103,8 @@ def evaluate_gate(policy: GatePolicy, counts: OutcomeCounts, admitted: int) -> V
     # At least one: a stage without devices has shown nothing.
     needed = max(math.ceil(policy.success_share * admitted - 1e-9), 1) - counts.healthy
     if needed > 0:
-        return Hold(f"{counts.healthy} of {admitted} devices are healthy; {needed} more are needed", needed)
-    return Advance(f"{counts.healthy} of {admitted} devices are healthy")
+        return Hold(f"{counts.healthy} of {admitted} devices healthy, {needed} more needed", needed)
+    return Advance(f"{counts.healthy} of {admitted} devices healthy")
 
 
 def tolerated(policy: GatePolicy, admitted: int) -> int:

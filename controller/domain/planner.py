@@ -56,7 +56,7 @@ def _plan_running(snapshot: RolloutSnapshot) -> Plan:
         case Advance():
             return Plan(RolloutEvent.LAST_STAGE_PASSED, f"every stage passed: {verdict.why}")
         case _:
-            soaking = f"; {snapshot.counts.taken} are at work" if snapshot.counts.taken else ""
+            soaking = f"; {snapshot.counts.taken} at work" if snapshot.counts.taken else ""
             return Plan(None, f"{place} waits: {verdict.why}{soaking}")
 
 
@@ -71,10 +71,10 @@ def _plan_paused(snapshot: RolloutSnapshot, now: datetime) -> Plan:
 
 def _plan_reverting(snapshot: RolloutSnapshot, now: datetime) -> Plan:
     rollout = snapshot.rollout
-    hit = f"{snapshot.counts.lost} devices were hit"
+    hit = f"{snapshot.counts.lost} hit"
     if not snapshot.not_back:
         return Plan(RolloutEvent.REVERTED, f"aborted: {hit}, and every device is back")
     if now >= rollout.state_since + timedelta(seconds=rollout.gate.silent_after_s):
         # A device that never answers must not keep the rollout open; it reverts whenever it polls again.
         return Plan(RolloutEvent.REVERTED, f"aborted: {hit}, {snapshot.not_back} have not answered since")
-    return Plan(None, f"aborting: {hit}; waits for {snapshot.not_back} devices to go back")
+    return Plan(None, f"aborting: {hit}; waits for {snapshot.not_back} to go back")

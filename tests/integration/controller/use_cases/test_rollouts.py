@@ -89,7 +89,7 @@ def test_a_stage_waits_for_its_devices_and_says_how_many_more_it_needs(fleet: Fl
     with fleet.database.reading() as tx:
         document = views.rollout(tx, rollout_id)
     assert document["stage"] == 1
-    assert "1 of 3 devices are healthy; 2 more are needed" in document["explanation"]
+    assert "1 of 3 devices healthy, 2 more needed" in document["explanation"]
     assert document["counts"] == {"taken": 2, "healthy": 1, "failed": 0, "silent": 0}
 
 

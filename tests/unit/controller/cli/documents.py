@@ -43,7 +43,7 @@ def rollout(state: str = "running", **changes: Any) -> dict[str, Any]:
         "counts": {"taken": 1, "healthy": 2, "failed": 0, "silent": 0},
         "hit_devices": [],
         "not_back": 0,
-        "explanation": "stage 2 of 3 waits: 2 of 3 devices are healthy; 1 more are needed",
+        "explanation": "stage 2 of 3 waits: 2 of 3 devices healthy, 1 more needed",
         "created_at": "2026-01-31T12:00:00Z",
         "state_since": "2026-01-31T12:00:00Z",
         **changes,

@@ -67,7 +67,7 @@ def test_watching_longer_than_the_timeout_says_what_it_waits_for(
 ) -> None:
     controller.answer("GET", "/rollouts/ro_1", rollout())
     assert run(["rollout", "get", "ro_1", "--watch", "--timeout", "0"]) == ExitCode.STILL_RUNNING
-    assert "1 more are needed" in capsys.readouterr().err
+    assert "1 more needed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stages", ["17,50,100", "17%,50%,100%", "17, 50, 100"])

@@ -19,12 +19,12 @@ def policies(draw: st.DrawFn) -> GatePolicy:
 @pytest.mark.parametrize(
     ("counts", "verdict"),
     [
-        (OutcomeCounts(), Hold("0 of 10 devices are healthy; 8 more are needed", 8)),
-        (OutcomeCounts(taken=10), Hold("0 of 10 devices are healthy; 8 more are needed", 8)),
-        (OutcomeCounts(taken=3, healthy=7), Hold("7 of 10 devices are healthy; 1 more are needed", 1)),
-        (OutcomeCounts(taken=2, healthy=8), Advance("8 of 10 devices are healthy")),
-        (OutcomeCounts(healthy=8, failed=2), Advance("8 of 10 devices are healthy")),
-        (OutcomeCounts(taken=8, failed=2), Hold("0 of 10 devices are healthy; 8 more are needed", 8)),
+        (OutcomeCounts(), Hold("0 of 10 devices healthy, 8 more needed", 8)),
+        (OutcomeCounts(taken=10), Hold("0 of 10 devices healthy, 8 more needed", 8)),
+        (OutcomeCounts(taken=3, healthy=7), Hold("7 of 10 devices healthy, 1 more needed", 1)),
+        (OutcomeCounts(taken=2, healthy=8), Advance("8 of 10 devices healthy")),
+        (OutcomeCounts(healthy=8, failed=2), Advance("8 of 10 devices healthy")),
+        (OutcomeCounts(taken=8, failed=2), Hold("0 of 10 devices healthy, 8 more needed", 8)),
         (OutcomeCounts(failed=3), Abort("3 failed and 0 fell silent of 10 devices; 2 are tolerated")),
         (OutcomeCounts(silent=3), Abort("0 failed and 3 fell silent of 10 devices; 2 are tolerated")),
         (OutcomeCounts(failed=2, silent=1), Abort("2 failed and 1 fell silent of 10 devices; 2 are tolerated")),

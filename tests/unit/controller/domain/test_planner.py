@@ -18,31 +18,31 @@ def planned(
 
 
 def test_a_stage_without_evidence_waits_and_says_for_how_many() -> None:
-    assert planned(a_rollout()) == Plan(None, "stage 1 of 2 waits: 0 of 5 devices are healthy; 4 more are needed")
+    assert planned(a_rollout()) == Plan(None, "stage 1 of 2 waits: 0 of 5 devices healthy, 4 more needed")
 
 
 def test_a_waiting_stage_says_how_many_devices_are_at_work() -> None:
     assert planned(a_rollout(), OutcomeCounts(taken=2, healthy=3)) == Plan(
-        None, "stage 1 of 2 waits: 3 of 5 devices are healthy; 1 more are needed; 2 are at work"
+        None, "stage 1 of 2 waits: 3 of 5 devices healthy, 1 more needed; 2 at work"
     )
 
 
 def test_a_stage_with_enough_healthy_devices_passes() -> None:
     assert planned(a_rollout(), OutcomeCounts(healthy=4)) == Plan(
-        RolloutEvent.STAGE_PASSED, "stage 1 of 2 passed: 4 of 5 devices are healthy"
+        RolloutEvent.STAGE_PASSED, "stage 1 of 2 passed: 4 of 5 devices healthy"
     )
 
 
 def test_the_next_stage_counts_the_devices_of_the_stages_before_it() -> None:
     """Stages are cumulative: 4 healthy devices of the first stage are 4 of the 8 that the second needs."""
     assert planned(a_rollout(stage=1), OutcomeCounts(healthy=4)) == Plan(
-        None, "stage 2 of 2 waits: 4 of 10 devices are healthy; 4 more are needed"
+        None, "stage 2 of 2 waits: 4 of 10 devices healthy, 4 more needed"
     )
 
 
 def test_the_last_stage_ends_the_rollout() -> None:
     assert planned(a_rollout(stage=1), OutcomeCounts(healthy=8)) == Plan(
-        RolloutEvent.LAST_STAGE_PASSED, "every stage passed: 8 of 10 devices are healthy"
+        RolloutEvent.LAST_STAGE_PASSED, "every stage passed: 8 of 10 devices healthy"
     )
 
 
@@ -69,14 +69,14 @@ def test_a_paused_rollout_still_aborts_when_its_devices_fail() -> None:
 def test_an_aborting_rollout_waits_for_the_devices_that_are_not_back() -> None:
     reverting = a_rollout(state=RolloutState.REVERTING)
     assert planned(reverting, OutcomeCounts(failed=2), not_back=3) == Plan(
-        None, "aborting: 2 devices were hit; waits for 3 devices to go back"
+        None, "aborting: 2 hit; waits for 3 to go back"
     )
 
 
 def test_an_aborting_rollout_ends_when_every_device_is_back() -> None:
     reverting = a_rollout(state=RolloutState.REVERTING)
     assert planned(reverting, OutcomeCounts(failed=2)) == Plan(
-        RolloutEvent.REVERTED, "aborted: 2 devices were hit, and every device is back"
+        RolloutEvent.REVERTED, "aborted: 2 hit, and every device is back"
     )
 
 
@@ -93,7 +93,7 @@ def test_an_aborting_rollout_waits_for_silent_devices_no_longer_than_the_gate_sa
 
 def test_an_abort_that_ended_without_every_answer_says_how_many_are_missing() -> None:
     found = planned(a_rollout(state=RolloutState.REVERTING), not_back=3, at=timedelta(hours=1))
-    assert found.explanation == "aborted: 0 devices were hit, 3 have not answered since"
+    assert found.explanation == "aborted: 0 hit, 3 have not answered since"
 
 
 @pytest.mark.parametrize("state", [RolloutState.SUCCEEDED, RolloutState.ABORTED])

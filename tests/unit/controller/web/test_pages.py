@@ -110,7 +110,7 @@ def test_the_overview_names_versions_stages_hit_devices_and_events(operator: Bro
     page = operator.get("/").text
     assert "67 %" in page
     assert "camera-1: E_HEALTH_COMMAND in health" in page
-    assert "2 of 3 devices are healthy; 1 more are needed" in page
+    assert "2 of 3 devices healthy, 1 more needed" in page
     assert "digits 2 to all" in page
 
 
