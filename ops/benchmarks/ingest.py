@@ -3,7 +3,7 @@
 The ceiling is the driver alone: the same rows into the same table, prepared beforehand, 2000 in a transaction. Ours
 is the whole way: token, JSON, checks, deduplication, rows, commit, acknowledgement. Both are durable (WAL with
 synchronous=FULL). A device sends its reports in batches; how many there are in one decides much, so there are two
-rows: batches of BATCH, as a device sends that polls every five minutes, and single reports.
+rows: batches of BATCH, and single reports.
 """
 
 import json

@@ -8,7 +8,7 @@ from controller.domain.gates import OutcomeCounts
 from controller.domain.ids import DeviceId
 from controller.domain.observations import DECIDES
 from controller.domain.rollout import OPEN_STATES
-from tests.simulation.invariants import Devices, aborted_versions
+from tests.simulation.invariants import Devices, aborted_versions, has_refused_every_way_back
 from tests.simulation.observation import Observation, Outcome, OutcomeKey
 
 FinalInvariant = Callable[[Observation, Devices], Iterator[str]]
@@ -53,7 +53,8 @@ def nobody_is_left_on_an_aborted_version(end: Observation, devices: Devices) -> 
     aborted = aborted_versions(end)
     for device in devices.values():
         active = device.slot.record.active
-        if device.character.hears and active and end.versions[active] in aborted:
+        reached = device.character.hears and not has_refused_every_way_back(device, end)
+        if reached and active and end.versions[active] in aborted:
             yield f"{device.id} still runs {active} of {end.versions[active]}"
 
 

@@ -103,6 +103,8 @@ def whoever_asks_leaves_an_aborted_version(before: Observation, after: Observati
     aborted = aborted_versions(after)
     decided = [rollout.state_since for rollout in after.rollouts.values()] + [pin.decided_at for pin in after.pins]
     for device in devices.values() if aborted else ():
+        if has_refused_every_way_back(device, after):
+            continue
         wanted = device.slot.wanted.manifest if device.slot.wanted else None
         asked = device.heard_at is not None and device.heard_at > max(decided) + HEARSAY
         if asked and wanted and after.versions[wanted] in aborted:
@@ -128,6 +130,12 @@ def aborted_versions(look: Observation) -> set[VersionId]:
     asked_for = {rollout.to_version for rollout in look.rollouts.values() if rollout.state not in WITHDRAWN}
     asked_for |= {pin.version_id for pin in look.pins}
     return {rollout.to_version for rollout in look.rollouts.values()} - asked_for
+
+
+def has_refused_every_way_back(device: VirtualDevice, look: Observation) -> bool:
+    """Tell whether the device has refused a version that is pinned: it is left with what it has, for want of another."""
+    refused = {look.versions[manifest] for manifest in device.slot.record.refused}
+    return any(pin.version_id in refused for pin in look.pins)
 
 
 def _new_outcomes(before: Observation, after: Observation) -> Iterator[tuple[OutcomeKey, Outcome]]:

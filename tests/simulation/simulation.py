@@ -28,8 +28,8 @@ from tests.simulation.worker import Worker
 from tests.simulation.world import World
 from tests.support.fleet import START
 
-SETTLING = timedelta(hours=4)
-"""How long everything may take to come to rest once nothing goes wrong any more."""
+SETTLING = (timedelta(hours=3), timedelta(hours=12))
+"""How long everything is given, and may take, to come to rest once nothing goes wrong any more."""
 TRACE_LINES = 40
 """How much of what came before a breach is shown."""
 
@@ -81,8 +81,8 @@ class Simulation:
         self._operators.retire()
         for device in self._devices.values():
             device.heal()
-        settled_at = self._agenda.now + SETTLING
-        while self._agenda.now < settled_at:
+        least, most = (self._agenda.now + wait for wait in SETTLING)
+        while self._agenda.now < least or (self._agenda.now < most and not self._is_quiet()):
             before = self._step(before)
         end = count_outcomes(self._world.database, self._observe())
         for invariant in AT_THE_END:
@@ -125,6 +125,9 @@ class Simulation:
             for breach in islice(invariant(before, after, self._devices), 1):
                 raise InvariantBrokenError(invariant.__name__, self.seed, breach, self._world.trace)
         return after
+
+    def _is_quiet(self) -> bool:
+        return all(device.is_at_rest for device in self._devices.values())
 
     def _observe(self) -> Observation:
         self._world.database.was_written = False

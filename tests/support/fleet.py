@@ -34,6 +34,11 @@ def profile(
     return DeviceProfile(name, "x86_64", "onnxruntime", "1.32.0", 26, precisions, memory_bytes)
 
 
+def manifest_digest(number: int, precision: str = "fp32") -> str:
+    """Return the sha256 that stands for the manifest of a version that a `Fleet` publishes."""
+    return hashlib.sha256(f"{number}{precision}".encode()).hexdigest()
+
+
 @dataclass
 class Fleet:
     """A database with one model, and a clock that only moves when it is told to."""
@@ -58,7 +63,7 @@ class Fleet:
 
     def publish(self, number: int, *, precision: str = "fp32") -> str:
         """Add a version with one published variant; return the manifest's sha256."""
-        manifest = hashlib.sha256(f"{number}{precision}".encode()).hexdigest()
+        manifest = manifest_digest(number, precision)
         runtime = {"engine": "onnxruntime", "opset": 17, "operators": [], "precision": precision, "memory_bytes": 1000}
         with self.database.writing() as tx:
             model_id = catalog.model_named(tx, self.model)

@@ -225,7 +225,7 @@ class Redis(_Server):
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", data]
         for port in random.sample(REDIS_PORTS, 20):
             self.url = f"redis://127.0.0.1:{port}/0"
-            self._command = [program, "--port", str(port), *options]
+            self._command: list[str | Path] = [program, "--port", str(port), *options]
             if self._start(self._command, self._answers, signal.SIGTERM):
                 return
         raise RuntimeError(f"Redis did not start: {self._log.read_text()}")

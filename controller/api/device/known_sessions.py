@@ -6,7 +6,7 @@ from controller.domain.ids import DeviceId
 from controller.trust.sessions import Sessions, ShownToken
 
 ENTRIES_MAX = 200_000
-"""About 70 MB; beyond it the token that was learned first is checked anew."""
+"""About 77 MB; beyond it the token that was learned first is checked anew."""
 
 
 class KnownSessions:
