@@ -67,9 +67,7 @@ class Histogram:
         count = fields.integer("count")
         indices, counts = fields.raw("indices"), fields.raw("counts")
         if not _fits(indices, counts, count):
-            message = (
-                f"histogram needs at most {BUCKETS_MAX} indices with positive counts that add up to {count}"
-            )
+            message = f"histogram needs at most {BUCKETS_MAX} indices with positive counts that add up to {count}"
             raise ProtocolError(Code.MALFORMED, message, role="report")
         return cls(count, fields.number("total_s", most=1e12), dict(zip(indices, counts, strict=True)))
 

@@ -64,9 +64,7 @@ class TensorSpec:
         """Read one tensor's description."""
         shape = fields.raw("shape")
         if not isinstance(shape, list) or not all(isinstance(size, int) and size >= -1 for size in shape):
-            raise ProtocolError(
-                Code.MALFORMED, f"shape is {shape!r}; expected whole numbers", role="manifest"
-            )
+            raise ProtocolError(Code.MALFORMED, f"shape is {shape!r}; expected whole numbers", role="manifest")
         return cls(fields.text("name", most=256), fields.text("datatype", most=8), tuple(shape))
 
 

@@ -56,7 +56,5 @@ def incompatibilities(runtime: Runtime, profile: DeviceProfile) -> tuple[str, ..
     if runtime.precision not in profile.precisions:
         reasons.append(f"is {runtime.precision}; the profile runs {', '.join(profile.precisions)}")
     if runtime.memory_bytes > profile.memory_bytes:
-        reasons.append(
-            f"needs {runtime.memory_bytes} bytes of memory; the profile has {profile.memory_bytes}"
-        )
+        reasons.append(f"needs {runtime.memory_bytes} bytes of memory; the profile has {profile.memory_bytes}")
     return tuple(reasons)

@@ -1,8 +1,9 @@
 """How much of a bare server's speed is left when it answers polls.
 
-The ceiling is an ASGI application under the same uvicorn that answers at once, to the same requests, with a
-304 too: a status without a body, which is less work than the usual answer. Ours checks the token, finds the device and its
-assignment, and notes that the device was seen. Each runs in a process of its own; the rounds alternate.
+The ceiling is an ASGI application under the same uvicorn that answers at once, to the same requests, with a 304 too:
+a status without a body, which is less work than the usual answer. Ours checks the token, finds the device and its
+assignment, and notes that the device was seen. Every device has polled with its token before, as it has in all but
+the first poll of a session. Each server runs in a process of its own; the rounds alternate.
 """
 
 import statistics

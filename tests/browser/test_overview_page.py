@@ -9,8 +9,11 @@ from playwright.sync_api import Browser, Page, expect
 from controller.api.app import create_app
 from controller.domain.gates import GatePolicy
 from controller.domain.ids import DeviceId
+from controller.domain.rollout import OPEN_STATES, RolloutEvent
+from controller.store.rollouts import rollouts_in
 from controller.use_cases.create_rollout import RolloutRequest, create_rollout
 from controller.use_cases.set_pin import set_pin
+from controller.use_cases.steer_rollout import steer_rollout
 from device_agent.protocol.messages import LifecycleState
 from tests.support.device_server import services_at, serving
 from tests.support.fleet import Fleet, manifest_digest
@@ -73,6 +76,11 @@ def page(browser: Browser) -> Iterator[Page]:
     page.close()
 
 
+def rollouts_of(fleet: Fleet) -> list[str]:
+    with fleet.database.reading() as tx:
+        return [rollout.id for rollout in rollouts_in(tx, OPEN_STATES)]
+
+
 def enter(page: Page, address: tuple[str, str]) -> None:
     url, token = address
     page.goto(f"{url}/?token={token}")
@@ -103,6 +111,39 @@ def test_the_page_shows_fleet_rollout_and_events_and_follows_what_happens(
     (admitted,) = [device for device in DEVICES if fleet.runs(device) == manifest_digest(2)]
     fleet.report(admitted, LifecycleState.HEALTHY)
     expect(page.get_by_text("1 of 1 healthy")).to_be_visible()
+
+
+def test_a_change_appears_without_a_reload_and_is_told_to_who_cannot_see_it(
+    page: Page, address: tuple[str, str], fleet: Fleet
+) -> None:
+    enter(page, address)
+    page.evaluate("window.loadedOnce = true")
+    expect(page.locator("#news")).to_have_text("")
+    (rollout,) = rollouts_of(fleet)
+    steer_rollout(fleet.database, rollout, RolloutEvent.PAUSE, now=fleet.now)
+    expect(page.get_by_role("heading", name="digits 1 → 2 on all paused")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="digits 1 → 2 on all paused")).to_have_count(1)
+    assert page.evaluate("window.loadedOnce")
+
+
+def test_a_refresh_leaves_focus_and_sideways_scrolling_where_they_were(page: Page, address: tuple[str, str]) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    enter(page, address)
+    table = page.get_by_role("group", name="Latest events")
+    table.focus()
+    table.evaluate("table => { table.scrollLeft = 10; table.dataset.swapped = 'not yet'; }")
+    expect(table).not_to_have_attribute("data-swapped", "not yet")
+    expect(table).to_be_focused()
+    assert table.evaluate("table => table.scrollLeft") == 10
+
+
+def test_a_page_that_can_no_longer_be_fresh_says_so_until_it_is_again(page: Page, address: tuple[str, str]) -> None:
+    enter(page, address)
+    page.route("**/?part=overview", lambda route: route.abort())
+    warning = page.get_by_role("status").filter(has_text="The server does not answer")
+    expect(warning).to_be_visible()
+    page.unroute("**/?part=overview")
+    expect(warning).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

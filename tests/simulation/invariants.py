@@ -111,7 +111,6 @@ def whoever_asks_leaves_an_aborted_version(before: Observation, after: Observati
             yield f"{device.id} still wants {wanted} of {after.versions[wanted]}, and asked at {device.heard_at}"
 
 
-
 AFTER_EVERY_STEP: tuple[Invariant, ...] = (
     no_stage_exceeds_its_cut_off,
     nothing_is_assigned_without_a_source,
@@ -133,7 +132,7 @@ def aborted_versions(look: Observation) -> set[VersionId]:
 
 
 def has_refused_every_way_back(device: VirtualDevice, look: Observation) -> bool:
-    """Tell whether the device has refused a version that is pinned: it is left with what it has, for want of another."""
+    """Tell whether the device has refused a version that is pinned: it keeps what it has, for want of another."""
     refused = {look.versions[manifest] for manifest in device.slot.record.refused}
     return any(pin.version_id in refused for pin in look.pins)
 
@@ -165,4 +164,5 @@ def _breaches_of_the_table(rollout: Rollout, history: tuple[str, ...]) -> Iterat
         state = following
     stage = events.count(RolloutEvent.STAGE_PASSED)
     if (state, stage, 1 + len(events)) != (rollout.state, rollout.stage, rollout.generation):
-        yield f"{rollout.id} is {rollout.state} in stage {rollout.stage}, its history says {state} in {stage}: {history}"
+        found = f"{rollout.id} is {rollout.state} in stage {rollout.stage}"
+        yield f"{found}, its history says {state} in {stage}: {history}"

@@ -25,7 +25,8 @@ from controller.use_cases.follow_changes import Changes
 from controller.use_cases.issue_assignments import CurrentAssignment
 
 ENTRIES_MAX = 200_000
-"""About 290 MB, at 1.4 KB for a device with one slot and one label. A larger fleet is spread over processes by the device's id in the load balancer."""
+"""About 290 MB, at 1.4 KB for a device with one slot and one label. A larger fleet is spread over processes by the
+device's id in the load balancer."""
 
 
 def etag_of(counter: int) -> bytes:

@@ -1,6 +1,20 @@
 // Swaps the main part of the page every two seconds while somebody can see it.
 const main = document.getElementById("overview");
 const freshness = document.getElementById("freshness");
+const news = document.getElementById("news");
+
+function headings() {
+  return [...main.querySelectorAll("h3")].map((heading) => heading.textContent.replace(/\s+/g, " ").trim());
+}
+
+// Who reads by keyboard or has scrolled a table sideways stays where they were.
+function swap(html) {
+  const focused = main.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
+  const places = [...main.querySelectorAll(".wide")].map((wide) => wide.scrollLeft);
+  main.innerHTML = html;
+  main.querySelectorAll(".wide").forEach((wide, index) => { wide.scrollLeft = places[index] ?? 0; });
+  if (focused) main.querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+}
 
 async function refresh() {
   if (document.hidden) return;
@@ -8,8 +22,11 @@ async function refresh() {
     const answer = await fetch("/?part=overview", { signal: AbortSignal.timeout(10000) });
     if (answer.status === 401) return location.reload();
     if (!answer.ok) throw new Error(`status ${answer.status}`);
-    main.innerHTML = await answer.text();
+    const before = headings();
+    swap(await answer.text());
     freshness.textContent = "";
+    const changed = headings().filter((heading) => !before.includes(heading));
+    if (changed.length) news.textContent = changed.join("; ");
   } catch (error) {
     freshness.textContent = `The server does not answer (${error.message}); what you see may be old.`;
   }
