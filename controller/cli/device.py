@@ -1,5 +1,6 @@
 """`edgefleet device`: enrolled machines, what they run, and why."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from cyclopts import App
@@ -66,5 +67,16 @@ def explain(device: str, /, *, options: Options = DEFAULTS) -> None:
         console.print("Nothing concerns this device: no pin and no rollout of a group that it belongs to.")
     for model, words in document["models"].items():
         console.print(model, style="bold")
-        for word in words:
+        for word in (*words, *_consequences(document, model)):
             console.print(f"  {word}", markup=False)
+    for target in document["refused"]:
+        console.print(f"It has refused {target} for good: its own checks failed there.", markup=False)
+
+
+def _consequences(document: dict[str, Any], model: str) -> Iterator[str]:
+    slot = document["slots"].get(model)
+    if slot:
+        yield f"so it shall run {slot['target'] or 'nothing'}"
+    for seen in document["observed"]:
+        if seen["slot"] == model:
+            yield f"it last reported: version {seen['version'] or 'none'}, {seen['state']}"

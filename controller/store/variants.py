@@ -5,7 +5,7 @@ model which kills its workers runs out of attempts. What a worker writes is fenc
 is still the newest one, so a worker that was thought dead cannot disturb its successor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -195,6 +195,12 @@ def published_variants(
         )
         found[version_id] = (*found.get(version_id, ()), variant)
     return found
+
+
+def targets_of(tx: Connection, manifests: Iterable[str]) -> list[str]:
+    """Return the target paths of published manifests, which name model, version and variant; sorted."""
+    query = select(_variant.c.target).where(_variant.c.manifest_sha256.in_(list(manifests)))
+    return sorted(tx.execute(query).scalars())
 
 
 def _free(now: datetime) -> ColumnElement[bool]:

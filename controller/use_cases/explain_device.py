@@ -7,15 +7,17 @@ from controller.domain.ids import DeviceId
 from controller.store.database import Database
 from controller.store.devices import load_devices
 from controller.store.policy import load_policy
+from controller.store.variants import targets_of
 from controller.store.views.fleet import device as device_document
 
 
 def explain_device(database: Database, name_or_id: str) -> dict[str, Any]:
-    """Return the words of the decision for each model, and the slots as the device last reported them."""
+    """Return the words of the decision for each model, the slots as last reported, and what the device refuses."""
     with database.reading() as tx:
         document = device_document(tx, name_or_id)
         policy, _ = load_policy(tx)
         device = load_devices(tx, [DeviceId(document["id"])])[DeviceId(document["id"])]
+        refused = targets_of(tx, device.refused)
     desired = desired_state(device, policy)
     return {
         "device": document["id"],
@@ -25,5 +27,5 @@ def explain_device(database: Database, name_or_id: str) -> dict[str, Any]:
             for slot, choice in desired.slots.items()
         },
         "observed": document["slots"],
-        "refused": sorted(device.refused),
+        "refused": refused,
     }

@@ -16,6 +16,8 @@ import celery.worker.state
 from celery import Celery, beat
 from celery.concurrency.thread import TaskPool
 from celery.worker import WorkController
+from celery.worker.consumer import Consumer
+from celery.worker.loops import synloop
 
 from controller.wiring import Services
 from controller.worker.app import JOBS_QUEUE, SWEEP, SWEEPS_QUEUE, create_celery
@@ -23,12 +25,34 @@ from controller.worker.periodic import periodic_work
 from controller.worker.schedule import BeatLease, LeaseScheduler, sweep_schedule
 from controller.worker.tasks import register_sweep, register_variant_tasks, workshop
 
+DRAIN_S = 0.1
+
 
 class _Pool(TaskPool):  # type: ignore[misc]
     # Celery looks a task up in the application of the thread it runs on, and a new thread has none.
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.executor = ThreadPoolExecutor(max_workers=self.limit, initializer=self.app.set_current)
+
+
+class _OftenLooking:
+    """A connection on which waiting for messages never takes long.
+
+    Over Redis a worker whose hands are full asks for no message, and then waits to its time's end although its hands
+    are empty again: two seconds, in Celery's own loop.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def drain_events(self, timeout: float) -> None:
+        """Handle the next message; `socket.timeout` when there is none."""
+        self._connection.drain_events(timeout=min(timeout, DRAIN_S))
+
+
+class _Consumer(Consumer):  # type: ignore[misc]
+    def loop(self, consumer: Any, connection: Any, *rest: Any) -> None:
+        synloop(consumer, _OftenLooking(connection), *rest)
 
 
 class _ThreadWorker(WorkController):  # type: ignore[misc]
@@ -94,6 +118,7 @@ def _worker(app: Celery, queue: str, owner: str, concurrency: int) -> Any:
         hostname=f"{queue}@{owner}",
         queues=[queue],
         pool_cls=_Pool,
+        consumer_cls=_Consumer,
         concurrency=concurrency,
         without_mingle=True,
         without_gossip=True,

@@ -31,7 +31,7 @@ READS: list[tuple[list[str], str, Any]] = [
     (
         ["device", "explain", "camera-1"],
         "/devices/camera-1/explanation",
-        {"device": "dv_1", "models": {"digits": ["pin pi_1"]}, "slots": {}},
+        {"device": "dv_1", "models": {"digits": ["pin pi_1"]}, "slots": {}, "observed": [], "refused": []},
     ),
     (["group", "list"], "/groups", {"items": [GROUP]}),
     (["group", "get", "lyon"], "/groups/lyon", GROUP),
