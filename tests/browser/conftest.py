@@ -1,4 +1,4 @@
-"""One browser for the session."""
+"""One browser for the tests of a file."""
 
 from collections.abc import Iterator
 
@@ -16,9 +16,9 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless browser of the system's."""
+    """A headless browser of the system's. Playwright keeps an event loop running, so that it must end with the file."""
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=find_browser(), args=list(FLAGS))
         yield launched

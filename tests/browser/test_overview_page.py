@@ -127,9 +127,9 @@ def test_a_change_appears_without_a_reload_and_is_told_to_who_cannot_see_it(
 
 
 def test_a_refresh_leaves_focus_and_sideways_scrolling_where_they_were(page: Page, address: tuple[str, str]) -> None:
-    page.set_viewport_size({"width": 390, "height": 800})
+    page.set_viewport_size({"width": 260, "height": 800})
     enter(page, address)
-    table = page.get_by_role("group", name="Latest events")
+    table = page.get_by_role("group", name="Fleet by version")
     table.focus()
     table.evaluate("table => { table.scrollLeft = 10; table.dataset.swapped = 'not yet'; }")
     expect(table).not_to_have_attribute("data-swapped", "not yet")
@@ -157,6 +157,8 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(page: Page, address: 
     page.set_viewport_size({"width": 390, "height": 800})
     enter(page, address)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    message = page.get_by_role("cell", name="digits version 2 to group all")
+    expect(message).to_be_in_viewport()
 
 
 def test_the_page_asks_nobody_but_its_own_server(page: Page, address: tuple[str, str]) -> None:

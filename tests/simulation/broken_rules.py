@@ -6,13 +6,13 @@ field, a step that is done twice.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, update
 
 from controller.domain.assignments import OutcomeState
-from controller.domain.desired_state import Policy
+from controller.domain.desired_state import Pin, Policy
 from controller.domain.ids import DeviceId
 from controller.domain.planner import Plan
 from controller.domain.rollout import OPEN_STATES, Rollout, RolloutEvent, RolloutState
@@ -26,6 +26,7 @@ from controller.use_cases.issue_assignments import CurrentAssignments, issue_ass
 from controller.use_cases.record_reports import DeviceBatch, Receipt, record_reports
 from device_agent.protocol.messages import LifecycleItem, LifecycleState, ReportBatch
 from tests.simulation.use_cases import UseCases
+from tests.support.fleet import START
 
 NEVER_OUTDATED = 2**60
 """A sequence that no change ever reaches: whoever holds a policy up to there does not read it again."""
@@ -33,37 +34,38 @@ NEVER_OUTDATED = 2**60
 
 def with_open_gates() -> UseCases:
     """Give a rollout's version to every device from the first stage on."""
-    return _issuing_under(lambda rollout: replace(rollout, stage=len(rollout.stages) - 1))
+    return _issuing_under(rollouts=lambda one: replace(one, stage=len(one.stages) - 1))
 
 
 def without_pauses() -> UseCases:
     """Give the version of a paused rollout like that of a running one."""
-    paused = RolloutState.PAUSED
-    return _issuing_under(lambda one: replace(one, state=RolloutState.RUNNING) if one.state is paused else one)
+    return _issuing_under(rollouts=lambda one: _taken_for(RolloutState.RUNNING, one, RolloutState.PAUSED))
 
 
 def without_aborts() -> UseCases:
     """Go on giving the version of a rollout that is being aborted to those who have it already."""
-    reverting = RolloutState.REVERTING
-    return _issuing_under(lambda one: replace(one, state=RolloutState.PAUSED) if one.state is reverting else one)
+    return _issuing_under(rollouts=lambda one: _taken_for(RolloutState.PAUSED, one, RolloutState.REVERTING))
+
+
+def pinning_the_newest() -> UseCases:
+    """Take the newest version that there is anything about for the pinned one."""
+    return _issuing_under(pins=lambda one, policy: replace(one, version_id=max(policy.variants)))
 
 
 def forgetting_refusals() -> UseCases:
     """Record every report as if the device would take the manifest again."""
-
-    def record(database: Database, batches: Sequence[DeviceBatch], *, now: datetime) -> list[Receipt]:
-        return record_reports(database, [(device_id, _willing(batch)) for device_id, batch in batches], now=now)
-
-    return UseCases(record_reports=record)
+    return _recording(lambda item: replace(item, refused=False))
 
 
 def believing_failures() -> UseCases:
     """Record every failure as a success."""
+    failed, healthy = LifecycleState.FAILED, LifecycleState.HEALTHY
+    return _recording(lambda item: replace(item, state=healthy) if item.state is failed else item)
 
-    def record(database: Database, batches: Sequence[DeviceBatch], *, now: datetime) -> list[Receipt]:
-        return record_reports(database, [(device_id, _cheerful(batch)) for device_id, batch in batches], now=now)
 
-    return UseCases(record_reports=record)
+def taking_slots_for_empty() -> UseCases:
+    """Record every report as if the slot ran nothing."""
+    return _recording(lambda item: replace(item, active=None))
 
 
 def losing_reports() -> UseCases:
@@ -77,15 +79,15 @@ def losing_reports() -> UseCases:
     return UseCases(record_reports=record)
 
 
-def restored_from_a_backup() -> UseCases:
-    """Forget what was assigned before, on a clock that is behind."""
+def on_a_clock_that_runs_backwards() -> UseCases:
+    """Count assignments by a clock that falls, without looking at the counter before."""
 
     def issue(
         database: Database, director: Director, ids: Sequence[DeviceId], known: object, *, poll_s: float, now: datetime
     ) -> CurrentAssignments:
         with database.writing() as tx:
             tx.execute(delete(tables.assignment).where(tables.assignment.c.device_id.in_(ids)))
-        return issue_assignments(database, director, ids, None, poll_s=poll_s, now=now - timedelta(hours=1))
+        return issue_assignments(database, director, ids, None, poll_s=poll_s, now=START - (now - START))
 
     return UseCases(issue_assignments=issue)
 
@@ -106,6 +108,11 @@ def never_silencing() -> UseCases:
     return UseCases(mark_silent=lambda *_, **__: 0)
 
 
+def never_advancing() -> UseCases:
+    """Leave every rollout where it is."""
+    return UseCases(advance_rollouts=lambda *_, **__: 0)
+
+
 def deciding_twice() -> UseCases:
     """Let two workers abort a rollout on the same reading of it."""
 
@@ -122,27 +129,36 @@ def deciding_twice() -> UseCases:
     return UseCases(advance_rollouts=advance)
 
 
-def _issuing_under(changed: Callable[[Rollout], Rollout]) -> UseCases:
-    """Issue assignments under a policy in which every rollout is changed."""
+def _issuing_under(
+    rollouts: Callable[[Rollout], Rollout] = lambda one: one,
+    pins: Callable[[Pin, Policy], Pin] = lambda one, _: one,
+) -> UseCases:
+    """Issue assignments under a policy in which every rollout and every pin is changed."""
 
     def issue(database: Database, director: Director, ids: Any, known: object, **rest: Any) -> CurrentAssignments:
         policy = read_policy(database).policy
-        wrong = Policy(policy.groups, policy.pins, tuple(map(changed, policy.rollouts)), policy.variants)
+        wrong = replace(
+            policy,
+            rollouts=tuple(rollouts(one) for one in policy.rollouts),
+            pins=tuple(pins(one, policy) for one in policy.pins),
+        )
         return issue_assignments(database, director, ids, PolicySnapshot(wrong, NEVER_OUTDATED), **rest)
 
     return UseCases(issue_assignments=issue)
 
 
-def _willing(batch: ReportBatch) -> ReportBatch:
-    return _changed(batch, lambda item: replace(item, refused=False))
+def _taken_for(state: RolloutState, rollout: Rollout, really: RolloutState) -> Rollout:
+    return replace(rollout, state=state) if rollout.state is really else rollout
 
 
-def _cheerful(batch: ReportBatch) -> ReportBatch:
-    failed = LifecycleState.FAILED
-    return _changed(batch, lambda item: replace(item, state=LifecycleState.HEALTHY) if item.state is failed else item)
+def _recording(changed: Callable[[LifecycleItem], LifecycleItem]) -> UseCases:
+    """Record reports of which every item about a slot's life is changed."""
 
+    def of(batch: ReportBatch) -> ReportBatch:
+        items = (changed(item) if isinstance(item, LifecycleItem) else item for item in batch.items)
+        return replace(batch, items=tuple(items))
 
-def _changed(batch: ReportBatch, change: Callable[[LifecycleItem], LifecycleItem]) -> ReportBatch:
-    return replace(
-        batch, items=tuple(change(item) if isinstance(item, LifecycleItem) else item for item in batch.items)
-    )
+    def record(database: Database, batches: Sequence[DeviceBatch], *, now: datetime) -> list[Receipt]:
+        return record_reports(database, [(device_id, of(batch)) for device_id, batch in batches], now=now)
+
+    return UseCases(record_reports=record)

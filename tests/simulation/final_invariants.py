@@ -7,18 +7,10 @@ from controller.domain.assignments import UNDECIDED
 from controller.domain.gates import OutcomeCounts
 from controller.domain.ids import DeviceId
 from controller.domain.observations import DECIDES
-from controller.domain.rollout import OPEN_STATES
 from tests.simulation.invariants import Devices, aborted_versions, has_refused_every_way_back
 from tests.simulation.observation import Observation, Outcome, OutcomeKey
 
 FinalInvariant = Callable[[Observation, Devices], Iterator[str]]
-
-
-def every_rollout_has_ended(end: Observation, devices: Devices) -> Iterator[str]:
-    """Nothing is open any more."""
-    for rollout in end.rollouts.values():
-        if rollout.state in OPEN_STATES:
-            yield f"{rollout.id} is {rollout.state}"
 
 
 def every_device_is_at_rest(end: Observation, devices: Devices) -> Iterator[str]:
@@ -71,7 +63,6 @@ def counts_are_a_recount(end: Observation, devices: Devices) -> Iterator[str]:
 
 
 AT_THE_END: tuple[FinalInvariant, ...] = (
-    every_rollout_has_ended,
     every_device_is_at_rest,
     outcomes_are_what_devices_remember,
     slots_are_what_devices_run,

@@ -7,7 +7,7 @@ processes may act within a step, a rule speaks only of what was so before and af
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
-from controller.domain.assignments import UNDECIDED
+from controller.domain.assignments import UNDECIDED, OutcomeState
 from controller.domain.ids import DeviceId, VersionId
 from controller.domain.rollout import OPEN_STATES, TRANSITIONS, Rollout, RolloutEvent, RolloutState
 from controller.domain.stages import position
@@ -21,6 +21,8 @@ Invariant = Callable[[Observation, Observation, Devices], Iterator[str]]
 
 OPEN_MAX = timedelta(days=5)
 """By when every rollout has ended: a few stages, each with its soak, its deadline for silence and a few pauses."""
+NO_WORKER_MAX = timedelta(seconds=2 * GAP_MAX_S)
+"""How long the workers may leave something undone that is due: both rest, and the first sweep may be cut off."""
 HEARSAY = DEAF_AFTER + timedelta(minutes=2)
 """How long a controller process may answer from what it knew before a change, its clock being off as well."""
 WITHDRAWN = (RolloutState.REVERTING, RolloutState.ABORTED)
@@ -47,10 +49,12 @@ def nothing_is_assigned_without_a_source(before: Observation, after: Observation
 
 
 def no_refused_manifest_is_assigned(before: Observation, after: Observation, devices: Devices) -> Iterator[str]:
-    """What a device has refused, and the controller has said to know, is never assigned to it anew."""
-    for device_id, assigned in _newly_assigned(before, after):
-        if assigned.manifest in before.refused.get(device_id, ()):
-            yield f"{device_id} was assigned {assigned.manifest}, which it had refused"
+    """A device that has asked since its refusal was acknowledged is not assigned what it has refused."""
+    for device in devices.values():
+        assigned = after.assigned.get(device.id)
+        known_since = device.refusals_acknowledged.get(assigned.manifest or "") if assigned else None
+        if known_since and device.heard_at and device.heard_at > known_since + HEARSAY:
+            yield f"{device.id} is assigned {assigned}, refused since {known_since}; it asked at {device.heard_at}"
 
 
 def only_a_running_rollout_is_given(before: Observation, after: Observation, devices: Devices) -> Iterator[str]:
@@ -93,9 +97,17 @@ def every_rollout_ends(before: Observation, after: Observation, devices: Devices
     for rollout in after.rollouts.values():
         if rollout.state in OPEN_STATES and after.now - rollout.created_at > OPEN_MAX:
             yield f"{rollout.id} has been open since {rollout.created_at}, and is {rollout.state}"
-        promised = timedelta(seconds=rollout.gate.silent_after_s + 2 * GAP_MAX_S)
+        promised = timedelta(seconds=rollout.gate.silent_after_s) + NO_WORKER_MAX
         if rollout.state is RolloutState.REVERTING and after.now - rollout.state_since > promised:
             yield f"{rollout.id} has been reverting since {rollout.state_since}"
+
+
+def nobody_is_waited_for_in_vain(before: Observation, after: Observation, devices: Devices) -> Iterator[str]:
+    """An outcome whose deadline is long past is not awaited any more."""
+    for key, outcome in after.outcomes.items():
+        overdue = after.now - outcome.silent_at
+        if outcome.state is OutcomeState.TAKEN and overdue > NO_WORKER_MAX:
+            yield f"{key.device_id} has been due for {overdue} under {key.counter}"
 
 
 def whoever_asks_leaves_an_aborted_version(before: Observation, after: Observation, devices: Devices) -> Iterator[str]:
@@ -120,6 +132,7 @@ AFTER_EVERY_STEP: tuple[Invariant, ...] = (
     what_is_decided_stays_decided,
     histories_follow_the_table,
     every_rollout_ends,
+    nobody_is_waited_for_in_vain,
     whoever_asks_leaves_an_aborted_version,
 )
 

@@ -1,4 +1,4 @@
-"""One look at everything that the controller has written, and at what it has told the devices to know."""
+"""One look at everything that the controller has written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from controller.domain.ids import DeviceId, RolloutId, VersionId
 from controller.domain.rollout import Rollout, RolloutState
 from controller.store import rollouts, tables
 from controller.store.database import Database, Transaction
-from tests.simulation.virtual_device import SLOT, VirtualDevice
+from tests.simulation.virtual_device import SLOT
 
 CREATED = "created"
 """The event that begins a rollout's history; every other one is an event of its table."""
@@ -28,6 +28,7 @@ _OUTCOMES = select(
     _outcome.c.stage,
     _outcome.c.manifest_sha256,
     _outcome.c.state,
+    _outcome.c.silent_at,
 )
 _ASSIGNMENTS = select(_assignment.c.device_id, _assignment.c.counter, _assignment.c.slots)
 _RUNNING = select(_slot.c.device_id, _slot.c.manifest_sha256)
@@ -48,6 +49,7 @@ class Outcome(NamedTuple):
     stage: int | None
     manifest: str | None
     state: OutcomeState
+    silent_at: datetime
 
 
 class Assigned(NamedTuple):
@@ -72,15 +74,11 @@ class Observation:
     pins: tuple[Pin, ...]
     versions: Mapping[str, VersionId]
     """The version that each manifest belongs to."""
-    refused: Mapping[DeviceId, frozenset[str]]
-    """The refusals that the controller has acknowledged to each device."""
     counts: Mapping[RolloutId, OutcomeCounts] = field(default_factory=dict)
     """What the gate of each rollout reads. Counted at the end alone, because it takes as long as all the rest."""
 
 
-def observe(
-    database: Database, devices: Mapping[DeviceId, VirtualDevice], versions: Mapping[str, VersionId], now: datetime
-) -> Observation:
+def observe(database: Database, versions: Mapping[str, VersionId], now: datetime) -> Observation:
     """Read everything but the counts in one transaction."""
     with database.reading() as tx:
         known = {rollout.id: rollout for rollout in rollouts.rollouts_in(tx, RolloutState)}
@@ -89,7 +87,7 @@ def observe(
             rollouts=known,
             histories=_histories(tx, known),
             outcomes={
-                OutcomeKey(row[0], row[1]): Outcome(row[2], row[3], row[4], OutcomeState(row[5]))
+                OutcomeKey(row[0], row[1]): Outcome(row[2], row[3], row[4], OutcomeState(row[5]), row[6])
                 for row in tx.execute(_OUTCOMES)
             },
             assigned={
@@ -99,7 +97,6 @@ def observe(
             running={DeviceId(row.device_id): row.manifest_sha256 for row in tx.execute(_RUNNING)},
             pins=rollouts.all_pins(tx),
             versions=versions,
-            refused={device.id: device.refusals_acknowledged for device in devices.values()},
         )
 
 

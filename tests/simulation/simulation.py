@@ -1,25 +1,24 @@
 """One seed, played from the first enrolment until everything has ended and come to rest."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from random import Random
 
-import pytest
 from sqlalchemy import Engine
 
 from controller.domain.ids import DeviceId
+from controller.domain.rollout import OPEN_STATES
 from controller.trust.director import Director
-from controller.use_cases import identity
 from tests.simulation.agenda import Agenda
 from tests.simulation.api_process import ApiProcess
 from tests.simulation.final_invariants import AT_THE_END
+from tests.simulation.identifiers import seeded_identifiers
 from tests.simulation.invariants import AFTER_EVERY_STEP
 from tests.simulation.observation import Observation, count_outcomes, observe
-from tests.simulation.people import Operators
+from tests.simulation.operators import Operators
 from tests.simulation.scenario import DAY_S, Character, Scenario
 from tests.simulation.setting import Setting
 from tests.simulation.use_cases import UseCases
@@ -35,16 +34,13 @@ TRACE_LINES = 40
 
 
 class InvariantBrokenError(AssertionError):
-    """A rule did not hold. The text says which, in which seed, and how to see it again."""
+    """A rule did not hold. The text says which, in which seed, and what came before."""
 
     def __init__(self, invariant: str, seed: int, breach: str, trace: list[str]) -> None:
         """Take the rule's name and the sentence that it yielded."""
         self.invariant = invariant
         last = "\n".join(trace[-TRACE_LINES:])
-        super().__init__(
-            f"seed {seed}, step {len(trace)}: {invariant}: {breach}\n"
-            f"again: EDGEFLEET_SIMULATION_SEED={seed} ./run test tests/simulation\n{last}"
-        )
+        super().__init__(f"seed {seed}, step {len(trace)}: {invariant}: {breach}\n{last}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class Simulation:
         """Play to the end; InvariantBrokenError at the first breach."""
         self._begin()
         before = self._observe()
-        while not self._operators.is_done():
+        while not self._operators.have_started_everything or _has_open_rollouts(before):
             before = self._step(before)
         self._operators.retire()
         for device in self._devices.values():
@@ -103,11 +99,15 @@ class Simulation:
                 self._enrol(number, character, random)
             else:
                 delay_s = random.uniform(0, DAY_S)
-                self._agenda.after(delay_s, f"{number} enrols", lambda n=number, c=character: self._enrol(n, c, random))
-        for actor in (*self._workers, self._operators):
-            actor.start()
-        everyone = (*self._processes, *self._workers, self._operators)
-        self._world.intruders = [step for actor in everyone for step in actor.steps]
+                self._agenda.after(delay_s, f"dv_{number} enrols", partial(self._enrol, number, character, random))
+        for worker in self._workers:
+            worker.start()
+        self._operators.start()
+        self._world.intruders = [
+            *(step for process in self._processes for step in process.steps),
+            *(step for worker in self._workers for step in worker.steps),
+            *self._operators.steps,
+        ]
 
     def _enrol(self, number: int, character: Character, random: Random) -> None:
         device = self._setting.enrol(f"{number}", character, lambda: random.choice(self._processes))
@@ -131,47 +131,24 @@ class Simulation:
 
     def _observe(self) -> Observation:
         self._world.database.was_written = False
-        return observe(self._world.database, self._devices, self._setting.versions, self._agenda.now)
+        return observe(self._world.database, self._setting.versions, self._agenda.now)
 
 
 def play(seed: int, engine: Engine, director: Director, use_cases: UseCases | None = None) -> Played:
-    """Play one seed on an empty database; InvariantBrokenError at the first breach of a rule."""
-    with _identifiers_from(Random(f"{seed}:identifiers")):
+    """Play one seed on an empty database; whatever goes wrong says which seed it was."""
+    with seeded_identifiers(Random(f"{seed}:identifiers")):
         simulation = Simulation(seed, engine, director, use_cases or UseCases())
         try:
             return simulation.play()
+        except Exception as error:
+            error.add_note(f"to see it again: EDGEFLEET_SIMULATION_SEED={seed} ./run test tests/simulation")
+            raise
         finally:
             simulation.close()
 
 
-class _Entropy:
-    """Random bytes that a replay draws again."""
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
-
-    def token_hex(self, count: int) -> str:
-        return self._random.randbytes(count).hex()
-
-
-class _Clock:
-    """A clock that counts how often it was asked."""
-
-    def __init__(self) -> None:
-        self._asked = 0
-
-    def time_ns(self) -> int:
-        self._asked += 1
-        return self._asked * 1_000_000
-
-
-@contextmanager
-def _identifiers_from(random: Random) -> Iterator[None]:
-    """Replace the machine's clock and entropy where ids are made: a rollout's id decides who is in which stage."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(identity, "secrets", _Entropy(random))
-        patch.setattr(identity, "time", _Clock())
-        yield
+def _has_open_rollouts(look: Observation) -> bool:
+    return any(rollout.state in OPEN_STATES for rollout in look.rollouts.values())
 
 
 def _happened(end: Observation) -> Counter[str]:

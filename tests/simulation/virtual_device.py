@@ -71,8 +71,8 @@ class VirtualDevice:
         """When a controller process gave the last answer that arrived."""
         self.rejections: list[str] = []
         """Why assignments were not accepted. No honest controller causes any."""
-        self.refusals_acknowledged: frozenset[str] = frozenset()
-        """Manifests that the controller has confirmed to know as refused."""
+        self.refusals_acknowledged: dict[str, datetime] = {}
+        """Manifests that the controller has confirmed to know as refused, and since when."""
         self._root = director_root
         self._choose_controller = choose_controller
         self._boot = 0
@@ -209,12 +209,13 @@ class VirtualDevice:
         if batch is None or self._is_lost():
             return
         items = parse_report_batch(batch.body).items
-        refused = {item.manifest for item in items if isinstance(item, LifecycleItem) and item.refused}
+        refused = [item.manifest for item in items if isinstance(item, LifecycleItem) and item.refused]
 
         def acknowledge() -> None:
             if not self._is_lost():
                 self.spool.acknowledge(batch.id)
-                self.refusals_acknowledged |= refused
+                for manifest in refused:
+                    self.refusals_acknowledged.setdefault(manifest, self.agenda.now)
 
         controller = self._choose_controller()
         controller.report(self.id, batch.body, acknowledge)

@@ -5,8 +5,9 @@ import os
 import signal
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,6 +62,14 @@ class Controller(Protocol):
     url: str
 
     def token(self) -> str: ...
+
+
+@dataclass
+class Reached:
+    """A controller as an agent reaches it: over another address, or with a token of the test's choice."""
+
+    url: str
+    token: Callable[[], str]
 
 
 class AgentProcess:

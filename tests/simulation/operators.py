@@ -41,16 +41,17 @@ class Operators:
         self._after(self._random.expovariate(1 / self._scenario.steering_s), "steers", self._keep_steering)
         self._after(ROUND_S, "looks after the rollouts", self._look_after)
 
-    def is_done(self) -> bool:
-        """Tell whether every rollout of the scenario was started and has ended."""
-        return self._created == self._scenario.rollouts and not self._open()
+    @property
+    def have_started_everything(self) -> bool:
+        """Tell whether every rollout of the scenario was started."""
+        return self._created == self._scenario.rollouts
 
     def retire(self) -> None:
         """Leave everything as it is."""
         self._is_retired = True
 
     def _create(self) -> None:
-        if self._created == self._scenario.rollouts:
+        if self.have_started_everything:
             return
         self._after(self._random.uniform(0.5, 4) * HOUR_S, "creates a rollout", self._create)
         newest = self._created + 2
@@ -68,9 +69,9 @@ class Operators:
         self._steer()
 
     def _steer(self) -> None:
-        found = self._open()
         if self._is_retired:
             return
+        found = self._open()
         if self._random.random() < 0.2:
             group, set_pin = self._random.choice(GROUPS), self._world.use_cases.set_pin
             self._is_accepted(lambda: set_pin(self._world.database, SLOT, 1, group, now=self._world.now()))
