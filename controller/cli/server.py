@@ -120,8 +120,8 @@ def _serve(settings: "Settings", listening: socket.socket, address: str, workers
     _migrate(settings)
     with ExitStack() as stack:
         app = _embedded(stack) if settings.is_embedded else "controller.cli.server:application"
-        stack.enter_context(_announced(settings.state_dir / "server.json", address))
         _print_welcome(settings, address, operator_token(settings))
+        stack.enter_context(_announced(settings.state_dir / "server.json", address))
         _run(app, listening, workers)
 
 

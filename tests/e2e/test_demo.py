@@ -16,7 +16,10 @@ MARK = "EDGEFLEET_TEST_DEMO_IN"
 def test_the_demo_keeps_every_promise_and_leaves_no_process_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "controller.cli.main", "demo", "--once", "--json", "--agents", str(AGENTS)]
     told = {**os.environ, MARK: str(tmp_path)}
-    ended = subprocess.run(command, cwd=tmp_path, env=told, capture_output=True, text=True)
+    # Deeper than the address of a Unix socket may be long: a checkout lies anywhere.
+    folder = tmp_path.joinpath(*["deep-" * 6] * 5)
+    folder.mkdir(parents=True)
+    ended = subprocess.run(command, cwd=folder, env=told, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-5000:]
     result = json.loads(ended.stdout.splitlines()[-1])
     assert result["ok"] is True

@@ -12,6 +12,7 @@ from tests.support.background_load import BackgroundLoad
 from tests.support.installation import Installation, add_version, wait_for_end, wait_for_variants
 from tests.support.onnx_models import linear_evaluation, linear_model, linear_weights
 from tests.support.running_fleet import a_fleet
+from tests.support.waiting import wait_until
 
 PRECISIONS = {"camera-1": "int8", "camera-2": "int8", "gateway-1": "fp32", "gateway-2": "fp32"}
 ROW = [1.0, -0.5, 2.0, 0.25]
@@ -37,7 +38,7 @@ def test_a_version_reaches_the_fleet_in_stages_and_a_bad_one_is_stopped_and_reve
         upload_three_versions(client, tmp_path)
         client.put("/pins", {"model": "digits", "version": 1, "group": "all", "soak_s": 0})
         fleet.wait_for_version("1")
-        assert variants_that_run(client) == PRECISIONS
+        wait_until(lambda: variants_that_run(client) == PRECISIONS, what="every device to report its variant")
 
         with BackgroundLoad(fleet.urls(), ROW, expected_scores()) as load:
             good = roll_out(client, 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 
 from controller.cli.client import Json
-from controller.cli.demo.fleet import Controller
+from controller.cli.demo.fleet import SOCKET, Controller, serving_control
 from controller.cli.demo.link import DelayedLink
 from controller.cli.demo.load import MODEL
 from controller.cli.demo.processes import Processes
@@ -20,13 +20,13 @@ START_S = 60.0
 def central_endpoint(processes: Processes, controller: Controller, version: Json, folder: Path) -> Iterator[str]:
     """Serve the version's fp32 variant behind a link with a 40 ms round trip; give the endpoint's URL."""
     variant = next(found for found in version["variants"] if found["recipe"] == "fp32")
-    home = (folder / "central").resolve()
-    model, main = _fetch(controller, version, variant["manifest_sha256"], home / "models")
-    arguments = ("--listen", "127.0.0.1:0", "--control", "serving.sock", "--store", str(home / "models"))
+    home = folder / "central"
+    store = (home / "models").resolve()
+    model, main = _fetch(controller, version, variant["manifest_sha256"], store)
+    arguments = ("--listen", "127.0.0.1:0", "--control", SOCKET, "--store", str(store))
     process = processes.start("central", "device_agent.serving", *arguments, environment={}, directory=home)
-    socket = home / "serving.sock"
-    processes.wait_for("the central endpoint", socket.exists, START_S)
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://central") as control:
+    processes.wait_for("the central endpoint", (home / SOCKET).exists, START_S)
+    with serving_control(home) as control:
         load = {
             "slot": MODEL,
             "version": str(version["number"]),

@@ -15,6 +15,7 @@ from controller.cli.demo.processes import Processes
 
 START_S = 60.0
 POLL_S = 0.4
+SOCKET = "serving.sock"
 LABELLED_DIGITS = 50
 """How many labelled digits the operator keeps beside the devices for the health command."""
 
@@ -92,9 +93,8 @@ class DemoDevice:
 
     def status(self) -> dict[str, object] | None:
         """Return what the device's serving process says of itself, None while there is none."""
-        transport = httpx.HTTPTransport(uds=str(self.state_dir / "serving.sock"))
         try:
-            with httpx.Client(transport=transport, base_url="http://device") as control:
+            with serving_control(self.state_dir) as control:
                 answer: dict[str, object] = control.get("/control/status").raise_for_status().json()
         except httpx.HTTPError:
             return None
@@ -114,12 +114,19 @@ class DemoDevice:
 
     def stop_serving(self) -> None:
         """End the serving process, which by design outlives its agent."""
-        transport = httpx.HTTPTransport(uds=str(self.state_dir / "serving.sock"))
         try:
-            with httpx.Client(transport=transport, base_url="http://device") as control:
+            with serving_control(self.state_dir) as control:
                 control.post("/control/stop", json={})
         except httpx.HTTPError:
             return
+
+
+def serving_control(directory: Path) -> httpx.Client:
+    """Open a client of the serving process that works in this folder.
+
+    The address of a Unix socket holds about a hundred bytes: the folder is best relative, wherever the demo runs.
+    """
+    return httpx.Client(transport=httpx.HTTPTransport(uds=str(directory / SOCKET)), base_url="http://device")
 
 
 def start_controller(processes: Processes, folder: Path) -> Controller:
@@ -164,7 +171,7 @@ def start_devices(
                 )
             )
             processes.start(name, "device_agent", "run", "--config", str(config), environment={}, directory=home)
-            devices.append(DemoDevice(name, profile, home / "state"))
+            devices.append(DemoDevice(name, profile, folder / "devices" / name / "state"))
     return devices
 
 

@@ -222,7 +222,11 @@ class Story:
         def all_serve() -> bool:
             return all(device.version(MODEL) == version for device in self._devices)
 
-        self._processes.wait_for(f"every device to serve version {version}", all_serve, SERVE_S)
+        try:
+            self._processes.wait_for(f"every device to serve version {version}", all_serve, SERVE_S)
+        except CommandFailed as failure:
+            told = [f"{device.name} serves version {device.version(MODEL) or '-'}" for device in self._devices]
+            raise CommandFailed(f"{failure}; {', '.join(told)}") from failure
 
     def _urls(self) -> list[str]:
         return [self._processes.wait_for(device.name, device.url, SERVE_S) for device in self._devices]

@@ -23,7 +23,9 @@ def work(directory: Path) -> None:
         while number < ITEMS:
             number += 1
             spool.add([LifecycleItem("digits", number, "a" * 64, LifecycleState.HEALTHY, NOW)])
-            progress.write_text(str(number))
+            # Put in place whole: a kill must not leave an empty file.
+            (directory / "added.new").write_text(str(number))
+            (directory / "added.new").replace(progress)
             batch = spool.cut()
             if batch is None or number % 5:
                 continue
