@@ -34,3 +34,5 @@ def configure_logs(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    # Alembic names the dialect at every look at the tables, readiness probes included.
+    logging.getLogger("alembic.runtime").setLevel(logging.WARNING)

@@ -7,7 +7,7 @@ from cyclopts import App
 
 from controller.cli.client import path_of
 from controller.cli.options import DEFAULTS, Options
-from controller.cli.render import Column, field, labels, moment, print_json, screen, show_list, show_one
+from controller.cli.render import Column, ago, field, labels, moment, print_json, screen, show_list, show_one
 
 app = App(name="device")
 
@@ -71,12 +71,15 @@ def explain(device: str, /, *, options: Options = DEFAULTS) -> None:
             console.print(f"  {word}", markup=False)
     for target in document["refused"]:
         console.print(f"It has refused {target} for good: its own checks failed there.", markup=False)
+    console.print(f"It last polled {ago(document['last_seen']) or 'never'}.")
 
 
 def _consequences(document: dict[str, Any], model: str) -> Iterator[str]:
     slot = document["slots"].get(model)
     if slot:
         yield f"so it shall run {slot['target'] or 'nothing'}"
-    for seen in document["observed"]:
-        if seen["slot"] == model:
-            yield f"it last reported: version {seen['version'] or 'none'}, {seen['state']}"
+    reported = [seen for seen in document["observed"] if seen["slot"] == model]
+    for seen in reported:
+        yield f"it last reported: version {seen['version'] or 'none'}, {seen['state']}"
+    if slot and not reported:
+        yield "it has reported nothing of it yet"

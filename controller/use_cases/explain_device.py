@@ -21,6 +21,7 @@ def explain_device(database: Database, name_or_id: str) -> dict[str, Any]:
     desired = desired_state(device, policy)
     return {
         "device": document["id"],
+        "last_seen": document["last_seen"],
         "models": {model: list(words) for model, words in desired.explanation.items()},
         "slots": {
             slot: {"target": choice.variant and choice.variant.target, "reason": choice.reason}

@@ -27,7 +27,7 @@ _log = structlog.get_logger()
 
 def create_celery(broker_url: str) -> Celery:
     """Return an application on this broker; the empty URL means a queue inside this very process."""
-    app = Celery("edgefleet", broker=broker_url or "memory://", set_as_current=False)
+    app = Celery("edgefleet", broker=broker_url or "memory://localhost/", set_as_current=False)
     app.conf.update(
         broker_transport_options=_REDIS_OPTIONS if broker_url else {"polling_interval": 0.05},
         broker_connection_retry_on_startup=True,

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -31,7 +32,14 @@ READS: list[tuple[list[str], str, Any]] = [
     (
         ["device", "explain", "camera-1"],
         "/devices/camera-1/explanation",
-        {"device": "dv_1", "models": {"digits": ["pin pi_1"]}, "slots": {}, "observed": [], "refused": []},
+        {
+            "device": "dv_1",
+            "last_seen": None,
+            "models": {"digits": ["pin pi_1"]},
+            "slots": {},
+            "observed": [],
+            "refused": [],
+        },
     ),
     (["group", "list"], "/groups", {"items": [GROUP]}),
     (["group", "get", "lyon"], "/groups/lyon", GROUP),
@@ -104,6 +112,24 @@ def test_a_table_shows_the_facts_and_no_control_characters(
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert any(word in shown for word in ("digits", "lyon", "to_1"))
+
+
+def test_a_device_that_has_not_polled_since_the_decision_is_told_apart(
+    controller: FakeController, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {
+        "device": "dv_1",
+        "last_seen": (datetime.now(UTC) - timedelta(minutes=4)).isoformat(),
+        "models": {"digits": ["pin pi_1"]},
+        "slots": {"digits": {"target": "dev/digits/1/int8/manifest.json", "reason": "pin pi_1"}},
+        "observed": [],
+        "refused": [],
+    }
+    controller.answer("GET", "/devices/camera-1/explanation", document)
+    assert run(["device", "explain", "camera-1"]) == ExitCode.OK
+    shown = capsys.readouterr().out
+    assert "it has reported nothing of it yet" in shown
+    assert "It last polled 4m ago." in shown
 
 
 @pytest.mark.parametrize(("arguments", "method", "path", "body", "document"), WRITES)
