@@ -54,7 +54,7 @@ def test_the_command_is_told_what_to_look_at_and_must_succeed_even_in_the_shorte
 
 
 def test_a_failing_command_ends_the_soak_with_the_end_of_its_output() -> None:
-    failure = failure_of(soak("import sys; print('x' * 5000); sys.exit('accuracy is 0.1')", Clock()))
+    failure = failure_of(soak("import sys; print('x' * 5000, flush=True); sys.exit('accuracy is 0.1')", Clock()))
     assert (failure.stage, failure.code, failure.refuses) == (FailureStage.HEALTH, "E_HEALTH_COMMAND", True)
     assert failure.message.startswith("health command ended with status 1: ")
     assert failure.message.endswith("accuracy is 0.1")
