@@ -61,7 +61,7 @@ def _run(settings: Settings, _options: argparse.Namespace) -> int:
     stop.listen()
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     with _only_agent_in(settings.state_dir):
-        # Works there, so that the address of the control socket stays short in deep directories.
+        # What the agent starts, the health command too, works there and finds its own files wherever the agent began.
         os.chdir(settings.state_dir)
         profile_settings = settings.profile
         profile = detect_profile(profile_settings.name, profile_settings.precisions, profile_settings.memory_bytes)

@@ -121,5 +121,6 @@ def check_what_people_are_told(installation: Installation, client: Client, bad: 
         f"so it shall run dev/digits/2/{precision}/manifest.json",
         "it last reported: version 2, healthy",
         f"It has refused dev/digits/3/{precision}/manifest.json for good",
+        "It last polled ",
     ):
         assert words in told

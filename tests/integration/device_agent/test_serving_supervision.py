@@ -51,9 +51,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path)
-    monkeypatch.chdir(site.state)
     yield site
     site.end()
 

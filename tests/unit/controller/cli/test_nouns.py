@@ -114,7 +114,7 @@ def test_a_table_shows_the_facts_and_no_control_characters(
     assert any(word in shown for word in ("digits", "lyon", "to_1"))
 
 
-def test_a_device_that_has_not_polled_since_the_decision_is_told_apart(
+def test_a_device_that_has_reported_nothing_yet_is_told_with_its_last_poll(
     controller: FakeController, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = {
