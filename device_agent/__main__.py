@@ -63,8 +63,8 @@ def _run(settings: Settings, _options: argparse.Namespace) -> int:
     with _only_agent_in(settings.state_dir):
         # What the agent starts, the health command too, works there and finds its own files wherever the agent began.
         os.chdir(settings.state_dir)
-        profile_settings = settings.profile
-        profile = detect_profile(profile_settings.name, profile_settings.precisions, profile_settings.memory_bytes)
+        stated = settings.profile
+        profile = detect_profile(stated.name, stated.precisions, stated.memory_bytes, stated.threads)
         random = SystemRandom()
         transport = Transport(ca_file=settings.ca_file or None)
         client = ControllerClient(transport, settings.controller_url)

@@ -11,6 +11,7 @@ from datetime import datetime
 from random import Random
 from typing import TypeVar
 
+from device_agent.arrival import fetch_artifact
 from device_agent.clock import DeviceClock
 from device_agent.downloader import Downloader, DownloadLimits
 from device_agent.failure import TRANSIENT
@@ -65,7 +66,7 @@ class Acquisition:
             return
         self._store.require_space(signed.manifest, signed.sha256)
         for entry in signed.manifest.artifacts:
-            yield from self._downloader.fetch(entry, self._store.part(signed.sha256, entry.name))
+            yield from fetch_artifact(entry, signed.sha256, self._downloader, self._store)
         self._store.publish(signed.manifest, signed.raw, signed.sha256)
 
     def _verified_manifest(self, slot: str, assigned: SlotAssignment) -> VerifiedManifest:

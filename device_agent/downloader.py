@@ -20,10 +20,12 @@ from urllib3.response import BaseHTTPResponse
 
 from device_agent.polling import Backoff, retry_s
 from device_agent.protocol.errors import Code, ProtocolError
-from device_agent.protocol.manifest import CHUNK_BYTES, ArtifactEntry
+from device_agent.protocol.manifest import CHUNK_BYTES, ArtifactEntry, Packed
 from device_agent.transport import Pace, PaceKeeper, Transport, retry_after_s
 
 _PIECE_BYTES = 64 * 1024
+Download = ArtifactEntry | Packed
+"""Bytes that have a length, a name and chunk hashes of their own."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,11 @@ def _of_the_disk() -> Iterator[None]:
 
 
 class _PartFile:
-    """The verified beginning of an artifact."""
+    """The verified beginning of a download."""
 
-    def __init__(self, path: Path, entry: ArtifactEntry) -> None:
-        self._entry = entry
+    def __init__(self, path: Path, wanted: Download) -> None:
+        self._name = path.name
+        self._wanted = wanted
         # Unbuffered: what a failed write leaves in a buffer would fail once more when the file is closed.
         self._file: FileIO = path.open("r+b" if path.exists() else "w+b", buffering=0)
         self.chunks = 0
@@ -78,22 +81,22 @@ class _PartFile:
 
     @property
     def offset(self) -> int:
-        return min(self.chunks * CHUNK_BYTES, self._entry.length)
+        return min(self.chunks * CHUNK_BYTES, self._wanted.length)
 
     @property
     def next_bytes(self) -> int:
-        return min(CHUNK_BYTES, self._entry.length - self.offset)
+        return min(CHUNK_BYTES, self._wanted.length - self.offset)
 
     @property
     def complete(self) -> bool:
-        return self.chunks == len(self._entry.chunks)
+        return self.chunks == len(self._wanted.chunks)
 
     def _fits(self, data: bytes) -> bool:
-        return hashlib.sha256(data).hexdigest() == self._entry.chunks[self.chunks]
+        return hashlib.sha256(data).hexdigest() == self._wanted.chunks[self.chunks]
 
     def append(self, data: bytes) -> None:
         if not self._fits(data):
-            raise ProtocolError(Code.HASH_MISMATCH, f"chunk {self.chunks} of {self._entry.name}", role="artifact")
+            raise ProtocolError(Code.HASH_MISMATCH, f"chunk {self.chunks} of {self._name}", role="artifact")
         self._file.seek(self.offset)
         written = 0
         while written < len(data):
@@ -115,20 +118,20 @@ class Downloader:
         self._limits = limits
         self._random = random
 
-    def fetch(self, entry: ArtifactEntry, path: Path) -> Generator[float]:
+    def fetch(self, wanted: Download, path: Path) -> Generator[float]:
         """Complete the part file at `path`; yield how long to wait before each next step.
 
         At the end every chunk is as signed and the file is synced. Raises the last attempt's ProtocolError when
         `tries` attempts in a row brought nothing, and OSError when the disk does not take it.
         """
-        part = _PartFile(path, entry)
+        part = _PartFile(path, wanted)
         try:
             part.verify()
             failures = 0
             while not part.complete:
                 before = part.chunks
                 try:
-                    yield from self._attempt(entry, part)
+                    yield from self._attempt(wanted, part)
                 except _RetryLater as stop:
                     failures = 1 if part.chunks > before else failures + 1
                     if failures >= self._limits.tries:
@@ -137,13 +140,13 @@ class Downloader:
         finally:
             part.close()
 
-    def _attempt(self, entry: ArtifactEntry, part: _PartFile) -> Iterator[float]:
+    def _attempt(self, wanted: Download, part: _PartFile) -> Iterator[float]:
         offset = part.offset
-        headers = {"Range": f"bytes={offset}-", "If-Range": f'"sha256-{entry.sha256}"'}
+        headers = {"Range": f"bytes={offset}-", "If-Range": f'"sha256-{wanted.sha256}"'}
         try:
-            with self._transport.open("GET", f"{self._url}/{entry.sha256}", headers=headers) as response:
+            with self._transport.open("GET", f"{self._url}/{wanted.sha256}", headers=headers) as response:
                 keeper = self._transport.keeper(self._limits.pace)
-                if _starts_at(response, entry, offset) == 0:
+                if _starts_at(response, wanted, offset) == 0:
                     _read_exactly(response, keeper, offset)
                 while not part.complete:
                     data = _read_exactly(response, keeper, part.next_bytes)
@@ -156,16 +159,16 @@ class Downloader:
             raise error.cause from error
 
 
-def _starts_at(response: BaseHTTPResponse, entry: ArtifactEntry, offset: int) -> int:
+def _starts_at(response: BaseHTTPResponse, wanted: Download, offset: int) -> int:
     """Return the offset that the answer begins at: the one asked for, or 0 where the server ignores ranges."""
     if response.status == 200:
         return 0
     if response.status == 206:
-        given, wanted = response.headers.get("Content-Range"), f"bytes {offset}-{entry.length - 1}/{entry.length}"
-        if given == wanted:
+        given, asked = response.headers.get("Content-Range"), f"bytes {offset}-{wanted.length - 1}/{wanted.length}"
+        if given == asked:
             return offset
-        raise ProtocolError(Code.HTTP, f"Content-Range is {given!r}; asked for {wanted!r}", role="artifact")
-    error = ProtocolError(Code.HTTP, f"status {response.status} for artifact {entry.sha256}", role="artifact")
+        raise ProtocolError(Code.HTTP, f"Content-Range is {given!r}; asked for {asked!r}", role="artifact")
+    error = ProtocolError(Code.HTTP, f"status {response.status} for artifact {wanted.sha256}", role="artifact")
     raise _RetryLater(error, retry_after_s(response.headers))
 
 

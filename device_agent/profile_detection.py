@@ -25,7 +25,7 @@ def opset_max(version: str) -> int:
     return known[-1] if known else 0
 
 
-def detect_profile(name: str, precisions: tuple[str, ...], memory_bytes: int) -> DeviceProfile:
+def detect_profile(name: str, precisions: tuple[str, ...], memory_bytes: int, threads: int = 1) -> DeviceProfile:
     """Return the profile: what the operator states, and what the machine says of itself."""
     version = engine_version()
     return DeviceProfile(
@@ -36,4 +36,5 @@ def detect_profile(name: str, precisions: tuple[str, ...], memory_bytes: int) ->
         opset_max=opset_max(version) if version else 0,
         precisions=precisions,
         memory_bytes=memory_bytes,
+        threads=threads,
     )

@@ -45,6 +45,8 @@ class ServingStatus:
 
     pid: int
     address: str
+    threads: int
+    """How many threads answer one request."""
     manifests: dict[str, str]
 
     @property
@@ -83,7 +85,9 @@ class ServingClient:
         fields = self._read(*self._call("GET", "/control/status"))
         slots = fields.named_children("slots", lambda slot: slot.text("manifest"))
         manifests = {name: manifest for name, manifest in slots.items() if manifest}
-        return ServingStatus(fields.integer("pid"), fields.text("address"), manifests)
+        # A process that an older agent has left behind does not say, and uses one.
+        threads = 1 if fields.raw("threads") is None else fields.integer("threads")
+        return ServingStatus(fields.integer("pid"), fields.text("address"), threads, manifests)
 
     def load(self, request: LoadRequest) -> LoadRefused | None:
         """Make the slot serve the model; None once it does and the model before it has been drained."""

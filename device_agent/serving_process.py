@@ -36,6 +36,7 @@ class ServingProcess:
         socket_path: Path,
         models: Path,
         listen: str,
+        threads: int,
         random: Random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -45,6 +46,7 @@ class ServingProcess:
         self._socket_path = socket_path
         self._models = models
         self._listen = listen
+        self._threads = threads
         self._random = random
         self._clock = clock
         self._child: subprocess.Popen[bytes] | None = None
@@ -56,8 +58,9 @@ class ServingProcess:
     def ensure(self, *, start_s: float = 30.0) -> ServingStatus | None:
         """Return the status of a process that answers, started if need be; None while it may not be started yet."""
         status = self._status()
-        if status and status.pid != self._pid and not self._listens_as_told(status):
-            _log.info("the running serving process listens on %s; replacing it", status.address)
+        if status and status.pid != self._pid and not self._works_as_told(status):
+            told = "the running serving process listens on %s with %d threads; replacing it"
+            _log.info(told, status.address, status.threads)
             self.stop()
             status = None
         if status is None:
@@ -91,8 +94,9 @@ class ServingProcess:
         except ServingUnavailableError:
             return None
 
-    def _listens_as_told(self, status: ServingStatus) -> bool:
-        return self._listen.endswith(":0") or status.address == self._listen
+    def _works_as_told(self, status: ServingStatus) -> bool:
+        listens_as_told = self._listen.endswith(":0") or status.address == self._listen
+        return listens_as_told and status.threads == self._threads
 
     def _start(self, start_s: float) -> ServingStatus | None:
         if self._child or self._pid:
@@ -118,6 +122,7 @@ class ServingProcess:
         # -P keeps the state directory, where the process works, off the import path.
         program = [sys.executable, "-P", "-m", "device_agent.serving"]
         options = ["--listen", self._listen, "--control", self._socket_path.name, "--store", str(self._models)]
+        options += ["--threads", str(self._threads)]
         with (self._state_dir / _LOG_FILE).open("wb") as log:
             self._child = subprocess.Popen(
                 [*program, *options],

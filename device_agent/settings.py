@@ -12,6 +12,7 @@ from pathlib import Path
 
 from device_agent.errors import SettingsError
 from device_agent.protocol.manifest import NAME
+from device_agent.protocol.profile import THREADS_MAX
 from device_agent.settings_reading import Tables, at_least, read_environment, read_file, read_pairs, read_table
 
 ENVIRONMENT_PREFIX = "EDGEFLEET_AGENT_"
@@ -24,9 +25,11 @@ class ProfileSettings:
     name: str = "generic"
     """Devices with equal profile names are expected to behave alike."""
     precisions: tuple[str, ...] = ("fp32", "int8")
-    """What the class runs well, best first; the controller picks the first variant in this order that fits."""
+    """What the class runs, best first; the order decides between variants that were not measured for the class."""
     memory_bytes: int = field(default=512 * 1024**2, metadata=at_least(1024**2))
     """What one model may use at its peak."""
+    threads: int = field(default=1, metadata=at_least(1))
+    """How many threads of the inference process answer one request."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError("inference.listen", settings.inference.listen, "give HOST:PORT; port 0 takes a free one")
     if settings.polling.minimum_s > settings.polling.maximum_s:
         raise SettingsError("polling.minimum_s", settings.polling.minimum_s, "make it at most polling.maximum_s")
+    if settings.profile.threads > THREADS_MAX:
+        raise SettingsError("profile.threads", settings.profile.threads, f"make it at most {THREADS_MAX}")
     for name, value, allowed in (
         ("log.format", settings.log.format, ("text", "json")),
         ("log.level", settings.log.level, ("debug", "info", "warning", "error")),

@@ -1,7 +1,7 @@
 """The model store: immutable model directories named by the sha256 of their manifest.
 
     models/SHA256/   manifest.json and the artifacts under their manifest names; complete, synced, never changed
-    stage/SHA256/    the same being built: NAME.part while an artifact is on its way
+    stage/SHA256/    the same being built: NAME.part while an artifact is on its way, NAME~packed.part its packed form
     stage/SHA256.gone  a directory being deleted
 
 A directory reaches `models/` by one rename after everything in it is durable. Nothing is believed for having the
@@ -17,7 +17,7 @@ from pathlib import Path
 from device_agent.durable import move_directory_durably, sync_directory, write_synced
 from device_agent.lifecycle import Found
 from device_agent.protocol.errors import Code, ProtocolError
-from device_agent.protocol.manifest import Manifest, parse_manifest
+from device_agent.protocol.manifest import ArtifactEntry, Manifest, parse_manifest
 
 MANIFEST_FILE = "manifest.json"
 _GONE = ".gone"
@@ -44,6 +44,10 @@ class ModelStore:
         stage.mkdir(exist_ok=True)
         return stage / f"{artifact}.part"
 
+    def packed_part(self, manifest: str, artifact: str) -> Path:
+        """Return the file to download an artifact's packed form into; no artifact's name has a `~` in it."""
+        return self.part(manifest, f"{artifact}~packed")
+
     def manifest(self, manifest: str) -> Manifest:
         """Return the manifest of a model that `inspect` found intact."""
         return parse_manifest((self.directory(manifest) / MANIFEST_FILE).read_bytes())
@@ -62,10 +66,17 @@ class ModelStore:
         """Refuse with NO_SPACE before the first byte when the model does not fit beside what is kept.
 
         The model in use and the one to go back to stay on disk during the whole update, so only the bytes that
-        are still to be fetched are counted against what is free.
+        are still to be fetched are counted against what is free. Artifacts are unpacked one after another, so one
+        packed form at most, the largest that is still needed, lies beside them.
         """
-        here = sum(_bytes_of(self.part(sha256, entry.name)) for entry in manifest.artifacts)
-        needed = manifest.artifact_bytes - min(here, manifest.artifact_bytes) + self._reserve_bytes
+        raw = packed = 0
+        for entry in manifest.artifacts:
+            missing = max(0, entry.length - _bytes_of(self.part(sha256, entry.name)))
+            raw += missing
+            if entry.packed and missing:
+                here = _bytes_of(self.packed_part(sha256, entry.name))
+                packed = max(packed, entry.packed.length - here)
+        needed = raw + packed + self._reserve_bytes
         free = shutil.disk_usage(self._stage).free
         if needed > free:
             raise ProtocolError(Code.NO_SPACE, f"needs {needed} bytes with the reserve; {free} are free")
@@ -79,8 +90,9 @@ class ModelStore:
         for entry in manifest.artifacts:
             part = self.part(sha256, entry.name)
             if part.exists():
-                part.chmod(0o444)
                 part.replace(stage / entry.name)
+                # Not before: a part file that may not be written could not be resumed.
+                (stage / entry.name).chmod(0o444)
         # An interrupted attempt may have left one that its owner cannot open for writing.
         (stage / MANIFEST_FILE).unlink(missing_ok=True)
         write_synced(stage / MANIFEST_FILE, raw, 0o444)
@@ -134,10 +146,12 @@ def _is_intact(directory: Path, sha256: str) -> bool:
     manifest = parse_manifest(raw)
     if {entry.name for entry in manifest.artifacts} | {MANIFEST_FILE} != {path.name for path in directory.iterdir()}:
         return False
-    return all(
-        _bytes_of(directory / entry.name) == entry.length and _sha256_of(directory / entry.name) == entry.sha256
-        for entry in manifest.artifacts
-    )
+    return all(holds(directory / entry.name, entry) for entry in manifest.artifacts)
+
+
+def holds(path: Path, entry: ArtifactEntry) -> bool:
+    """Tell whether a file holds exactly the artifact."""
+    return _bytes_of(path) == entry.length and _sha256_of(path) == entry.sha256
 
 
 def _sha256_of(path: Path) -> str:

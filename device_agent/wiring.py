@@ -51,6 +51,7 @@ def build_parts(
         socket_path=state_dir / SOCKET_FILE,
         models=store.models,
         listen=settings.inference.listen,
+        threads=profile.threads,
         random=random,
     )
     acquisition = _acquisition(settings, identity, profile, transport, random, store, journal, clock)

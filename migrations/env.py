@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from controller.store.tables import metadata
+import controller.store.tables  # noqa: F401  # it declares the tables
+from controller.store.columns import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,5 +1,6 @@
 """Fixtures and marks for every kind of test, and the summary by kind at the end of a run."""
 
+import importlib.util
 import itertools
 import shutil
 from collections.abc import Iterator
@@ -26,13 +27,24 @@ def kind_of(path: Path) -> str:
     return path.relative_to(TESTS).parts[0]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order the kinds, and tell xdist what must stay together: a file, and all that is serial."""
+    _leave_out_torch(config, items)
     items.sort(key=lambda item: KINDS.index(kind_of(item.path)))
     for item in items:
         kind = kind_of(item.path)
         together = "serial" if kind in SERIAL_KINDS else str(item.path)
         item.add_marker(pytest.mark.xdist_group(together))
+
+
+def _leave_out_torch(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # The environment has no PyTorch, which is larger than all the rest; `./run test` says what is not tried.
+    if importlib.util.find_spec("torch"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("torch")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

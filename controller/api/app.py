@@ -8,14 +8,27 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.types import ASGIApp
 
-from controller.api import catalog, files, fleet, health, overview, rollouts
+from controller.api import (
+    catalog,
+    compression,
+    files,
+    fleet,
+    health,
+    overview,
+    recipes,
+    reports,
+    rollouts,
+    variant_rules,
+)
 from controller.api.dependencies import services_of
 from controller.api.device import routes as device_routes
 from controller.api.device.asgi import DeviceDispatch
 from controller.api.device.hot_path import HotPath
 from controller.api.problems import install_problem_handlers
 from controller.api.request_context import RequestContext
+from controller.domain.errors import NotFound
 from controller.store.views.overview import overview as overview_document
+from controller.web import report_page
 from controller.web.pages import make_router
 from controller.wiring import Services
 
@@ -51,13 +64,18 @@ def create_app(services: Services) -> ASGIApp:
     app.state.hot_path = hot_path
     for router in (
         catalog.router,
+        compression.router,
+        reports.router,
+        recipes.router,
         fleet.router,
         rollouts.router,
+        variant_rules.router,
         overview.router,
         health.router,
         files.router,
         device_routes.router,
         make_router(_overview, _operator_token),
+        report_page.make_router(_report, _operator_token),
     ):
         app.include_router(router)
     install_problem_handlers(app)
@@ -67,6 +85,13 @@ def create_app(services: Services) -> ASGIApp:
 def _overview(request: Request) -> dict[str, Any]:
     with services_of(request).database.reading() as tx:
         return overview_document(tx)
+
+
+def _report(request: Request, name: str, number: int) -> dict[str, Any] | None:
+    try:
+        return reports.report_of_version(services_of(request), name, number)
+    except NotFound:
+        return None
 
 
 def _operator_token(request: Request) -> str:

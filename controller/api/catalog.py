@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from controller.api.dependencies import ServicesDep, operator_only
+from controller.domain.promise import AUTO, INTERVAL, POINT, Promise
 from controller.store.views import catalog as views
 from controller.use_cases.add_version import VersionRequest, add_version
 from controller.use_cases.create_model import create_model
@@ -27,12 +28,23 @@ class NewModel(BaseModel):
     notes: str = Field("", max_length=10_000)
 
 
+class NewPromise(BaseModel):
+    """What every variant of a version must keep against its source."""
+
+    model_config = ConfigDict(extra="forbid")
+    metric: str = Field(AUTO, examples=["accuracy"])
+    drop_max: float | None = Field(None, ge=0, examples=[0.01])
+    rule: str = Field(POINT, examples=[POINT, INTERVAL])
+
+
 class NewVersion(BaseModel):
     """A version to be added; its files are uploaded first and named here by digest."""
 
     model_config = ConfigDict(extra="forbid")
     artifact_sha256: Sha256
     evaluation_sha256: Sha256 | None = None
+    calibration_sha256: Sha256 | None = None
+    promise: NewPromise | None = None
     format: Literal["onnx", "opaque"] = "onnx"
     notes: str = Field("", max_length=10_000)
     recipes: list[str] | None = Field(None, examples=[["fp32", "int8"]])
@@ -88,7 +100,8 @@ def get_model(name: str, services: ServicesDep) -> dict[str, Any]:
 @router.post("/models/{name}/versions", status_code=201)
 def post_version(name: str, wanted: NewVersion, services: ServicesDep) -> dict[str, Any]:
     """Add the next version: it is inspected now, then compressed, evaluated and signed by workers."""
-    request = VersionRequest(model=name, **wanted.model_dump())
+    promise = Promise(**wanted.promise.model_dump()) if wanted.promise else None
+    request = VersionRequest(model=name, **wanted.model_dump(exclude={"promise"}), promise=promise)
     added = add_version(
         services.database, services.blobs, services.tasks, request, services.limits, now=services.clock()
     )

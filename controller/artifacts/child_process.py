@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from controller.artifacts.errors import JobFailed
+from controller.artifacts.progress import PROGRESS_VARIABLE, ProgressPipe
 from controller.domain.errors import InvalidInput
 
 OUTPUT_BYTES_MAX = 4 * 1024 * 1024
 """More than any honest result: what a child prints beyond it is not read."""
 TOLD_BYTES_MAX = 2000
+LOOK_S = 1.0
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -48,12 +50,20 @@ class Finished:
     errors: str
 
 
+def _hear_nothing(*_told: object) -> None:
+    """Be a listener for callers that do not care."""
+
+
 @dataclass(frozen=True)
 class Heartbeat:
-    """Something to do every `every_s` seconds while a child runs; an exception from it ends the child."""
+    """Something to do every `every_s` seconds while a child runs, and for what it says; an exception ends the child."""
 
     beat: Callable[[], None]
     every_s: float
+    told: Callable[[float, str], None] = _hear_nothing
+    """Called with the share that is done (0 to 1) and words, for each line of progress."""
+    printed: Callable[[str], None] = _hear_nothing
+    """Called once, at the child's end, with the last of what it printed on standard error."""
 
 
 NO_HEARTBEAT = Heartbeat(lambda: None, every_s=60.0)
@@ -64,10 +74,17 @@ def run_job(module: str, arguments: Sequence[str | Path], limits: Limits, heartb
 
     InvalidInput is what the child refused; JobFailed when it ended without an answer.
     """
-    finished = run_confined(module, arguments, limits, heartbeat)
+    return result_of(module, run_confined(module, arguments, limits, heartbeat), limits)
+
+
+def result_of(module: str, finished: Finished, limits: Limits) -> dict[str, Any]:
+    """Return the result of a module that has ended; raises as `run_job`."""
     if finished.exit_code != 0:
         raise JobFailed(f"{module} {_manner_of(finished, limits)}")
-    outcome: dict[str, Any] = json.loads(finished.output)
+    try:
+        outcome: dict[str, Any] = json.loads(finished.output)
+    except ValueError as error:
+        raise JobFailed(f"{module} ended without an answer: {finished.errors.strip()[-200:]}") from error
     if "refused" in outcome:
         refused = outcome["refused"]
         raise InvalidInput(refused["detail"], code=refused["code"], field=refused["field"])
@@ -79,34 +96,54 @@ def run_confined(module: str, arguments: Sequence[str | Path], limits: Limits, h
     """Run any module under limits and wait for its end; JobFailed when it takes too long."""
     confinement = [str(os.getpid()), str(limits.memory_bytes), str(limits.cpu_s)]
     command = [sys.executable, "-m", "controller.artifacts.confinement", *confinement, module, *map(str, arguments)]
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+    progress = ProgressPipe()
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, progress:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ONE_THREAD, PROGRESS_VARIABLE: str(progress.writing)},
+            pass_fds=(progress.writing,),
             start_new_session=True,
         )
         try:
-            exit_code = _wait(child, module, limits, heartbeat)
+            progress.close_writing()
+            exit_code = _wait(child, module, limits, heartbeat, progress)
         finally:
             if child.returncode is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-        return Finished(exit_code, _read(output, OUTPUT_BYTES_MAX), _read_end(errors, TOLD_BYTES_MAX))
+            said = _read_end(errors, TOLD_BYTES_MAX)
+            heartbeat.printed(said)
+        return Finished(exit_code, _read(output, OUTPUT_BYTES_MAX), said)
 
 
-def _wait(child: subprocess.Popen[bytes], module: str, limits: Limits, heartbeat: Heartbeat) -> int:
-    deadline_s = time.monotonic() + limits.timeout_s
+def _wait(
+    child: subprocess.Popen[bytes], module: str, limits: Limits, heartbeat: Heartbeat, progress: ProgressPipe
+) -> int:
+    now_s = time.monotonic()
+    deadline_s, beat_s = now_s + limits.timeout_s, now_s + heartbeat.every_s
     while True:
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0:
+        now_s = time.monotonic()
+        if now_s >= deadline_s:
             raise JobFailed(f"{module} was ended after {limits.timeout_s:g} s (job_timeout_s)")
-        try:
-            return child.wait(min(heartbeat.every_s, left_s))
-        except subprocess.TimeoutExpired:
+        if now_s >= beat_s:
             heartbeat.beat()
+            beat_s = now_s + heartbeat.every_s
+        # A child that says nothing for so long may have ended while something that it started holds the pipe.
+        for share, words in progress.lines(wait_s=min(beat_s - now_s, deadline_s - now_s, LOOK_S)):
+            heartbeat.told(share, words)
+        exit_code = child.poll() if progress.is_open else _end_of(child, min(beat_s, deadline_s))
+        if exit_code is not None:
+            return exit_code
+
+
+def _end_of(child: subprocess.Popen[bytes], until_s: float) -> int | None:
+    try:
+        return child.wait(max(0.0, until_s - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _manner_of(finished: Finished, limits: Limits) -> str:

@@ -6,6 +6,18 @@ from typing import Any, Self
 from device_agent.protocol.fields import Fields
 from device_agent.protocol.manifest import Runtime, TensorSpec
 
+MAIN_FILE = "model.onnx"
+"""How the model's file is called, here and on devices."""
+NO_FILE = "-"
+"""Stands on a job's command line for a file that there is not."""
+ALL_ROWS = "all"
+EVEN_ROWS = "even"
+"""Which rows of a file a step learns from: of evaluation data only half, so that the other half may judge."""
+
+Interval = tuple[float, float]
+"""Lower and upper end."""
+_INTERVALS = ("value_ci", "source_ci", "drop_ci")
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -53,33 +65,42 @@ class Inspection:
     model: ModelFacts
     samples: int
     """Rows of the evaluation data; 0 without any."""
+    calibration_samples: int = 0
+    """Rows of the calibration data; 0 without any."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that is stored with the version and shown."""
-        return {**self.model.to_json(), "samples": self.samples}
+        return {
+            **self.model.to_json(),
+            "samples": self.samples,
+            "calibration_samples": self.calibration_samples,
+        }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """Read what `to_json` wrote."""
-        return cls(ModelFacts.from_json(value), Fields(value, "inspection").integer("samples"))
+        fields = Fields({"calibration_samples": 0, **value}, "inspection")
+        return cls(ModelFacts.from_json(value), fields.integer("samples"), fields.integer("calibration_samples"))
 
 
 @dataclass(frozen=True)
-class Compression:
-    """A variant's file, as the recipe's steps made it."""
+class StepResult:
+    """What one compression step made."""
 
     model: ModelFacts
-    steps: tuple[dict[str, Any], ...]
-    """For each step its name, parameters and what it found."""
+    facts: dict[str, Any]
+    """What the step has to tell about itself."""
+    files: tuple[str, ...]
+    """Names of the files it wrote: the model, and its weights where they lie apart."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that crosses the process boundary."""
-        return {"model": self.model.to_json(), "steps": list(self.steps)}
+        return {"model": self.model.to_json(), "facts": self.facts, "files": list(self.files)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """Read what `to_json` wrote."""
-        return cls(ModelFacts.from_json(value["model"]), tuple(value["steps"]))
+        return cls(ModelFacts.from_json(value["model"]), dict(value["facts"]), tuple(value["files"]))
 
 
 @dataclass(frozen=True)
@@ -87,26 +108,54 @@ class Evaluation:
     """How a variant behaves: figures on the evaluation data, and how far its golden outputs may differ."""
 
     metric: str | None
-    """`accuracy`; None where there is no evaluation data, and then nothing was promised."""
+    """`accuracy`, `r2`, `cosine` or `plugin:NAME`; None where there is no evaluation data."""
     value: float | None
     source_value: float | None
     agreement: float | None
-    """Share of the samples on which variant and source decide alike."""
+    """Share of the samples on which variant and source decide alike; None where nothing is decided."""
     samples: int
     golden_rows: int
     absolute_tolerance: float
     relative_tolerance: float
+    value_ci: Interval | None = None
+    """95 % intervals of value, source value and drop (source value - value), from the same resampled rows."""
+    source_ci: Interval | None = None
+    drop_ci: Interval | None = None
+    worst_class: dict[str, Any] | None = None
+    """Of the class that the variant finds least of: `class`, `value`, `source_value` (shares found), `samples`."""
+    calibration: dict[str, float] | None = None
+    """Expected calibration error of both, 0 to 1, lower is better: `value`, `source_value`."""
+    similarity: float | None = None
+    """Mean cosine between the first outputs with fractions of variant and source; None where there are none."""
 
     def figures(self) -> dict[str, Any]:
-        """Return what is signed in the manifest and shown to people."""
-        names = ("metric", "value", "source_value", "agreement", "samples")
-        return {name: getattr(self, name) for name in names}
+        """Return what is signed in the manifest and shown to people: JSON, all names always there."""
+        tolerances = {"golden_rows", "absolute_tolerance", "relative_tolerance"}
+        return {name: value for name, value in self.to_json().items() if name not in tolerances}
 
     def to_json(self) -> dict[str, Any]:
         """Return the stored form."""
-        return asdict(self)
+        stored = asdict(self)
+        return stored | {name: stored[name] and list(stored[name]) for name in _INTERVALS}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote, also before there were intervals."""
+        return cls(**value | {name: tuple(value[name]) for name in _INTERVALS if value.get(name)})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant beside its source: how it behaves, and what its layers are like (`graph/layers.py`)."""
+
+    evaluation: Evaluation
+    layers: tuple[dict[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that crosses the process boundary."""
+        return {"evaluation": self.evaluation.to_json(), "layers": list(self.layers)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """Read what `to_json` wrote."""
-        return cls(**value)
+        return cls(Evaluation.from_json(value["evaluation"]), tuple(value["layers"]))

@@ -57,6 +57,13 @@ class Client:
             found.extend(page["items"])
         return {**page, "items": found}
 
+    def text(self, path: str, **query: object) -> str:
+        """Return what is not JSON, such as a page to be kept."""
+        response = self._respond("GET", path, query=query)
+        if not response.is_success:
+            _document(response)
+        return response.text
+
     def post(self, path: str, body: Json | None = None, **query: object) -> Json:
         """Create something, or act on it."""
         return self._call("POST", path, query=query, json=body)
@@ -65,9 +72,9 @@ class Client:
         """Set something."""
         return self._call("PUT", path, json=body)
 
-    def delete(self, path: str) -> Json:
+    def delete(self, path: str, **query: object) -> Json:
         """Remove something."""
-        return self._call("DELETE", path)
+        return self._call("DELETE", path, query=query)
 
     def upload(self, file: Path, progress: Callable[[int], object] = lambda _: None) -> Json:
         """Stream a file to the artifact store, telling `progress` how many bytes each chunk had."""
@@ -81,10 +88,15 @@ class Client:
 
         return self._call("POST", "/uploads", content=chunks(), headers=headers)
 
-    def _call(self, method: str, path: str, *, query: dict[str, object] | None = None, **request: Any) -> Json:
+    def _call(self, method: str, path: str, **request: Any) -> Json:
+        return _document(self._respond(method, path, **request))
+
+    def _respond(
+        self, method: str, path: str, *, query: dict[str, object] | None = None, **request: Any
+    ) -> httpx.Response:
         params = {key: str(value) for key, value in (query or {}).items() if value is not None}
         try:
-            response = self._http.request(method, path, params=params, **request)
+            return self._http.request(method, path, params=params, **request)
         except httpx.ConnectError as error:
             raise CommandFailed(
                 f"nothing answers at {self.server} ({error}); start it with `edgefleet server start`, or name "
@@ -92,7 +104,6 @@ class Client:
             ) from error
         except httpx.HTTPError as error:
             raise CommandFailed(f"{method} {self.server}{path}: {str(error) or type(error).__name__}") from error
-        return _document(response)
 
 
 def _document(response: httpx.Response) -> Json:

@@ -16,12 +16,16 @@ EPILOGUE = """Environment: EDGEFLEET_SERVER, EDGEFLEET_TOKEN, EDGEFLEET_TOKEN_FI
 Exit codes: 0 done, 1 error, 2 usage, 3 ended but not well, 4 not allowed, 5 not found,
 6 conflict, 7 invalid, 8 still running at --timeout."""
 
+COMPRESS = "Search for the variant that keeps a budget."
+REPORT = "Report what compression made of a version, on the screen or as a file."
 DEMO = "Show the whole promise on this machine: upload, compress, sign, roll out, revert."
 NOUNS = {
     "server": "Start the controller.",
     "worker": "Start workers beside a controller with an external queue.",
     "model": "Models: named capabilities.",
+    "recipe": "Recipes: how variants are made.",
     "version": "Model versions: immutable, numbered releases, and their compressed variants.",
+    "variant": "Variants: which one devices may run, and why.",
     "device": "Devices: enrolled machines and what they run.",
     "group": "Device groups: selectors and static lists.",
     "pin": "Pins: which version a group runs.",
@@ -44,6 +48,8 @@ def application() -> App:
         result_action="return_value",
     )
     tree.command("controller.cli.demo.command:demo", name="demo", help=DEMO)
+    tree.command("controller.cli.compress:compress", name="compress", help=COMPRESS)
+    tree.command("controller.cli.report:report", name="report", help=REPORT)
     for noun, purpose in NOUNS.items():
         tree.command(f"controller.cli.{noun}:app", name=noun, help=purpose)
     return tree

@@ -17,7 +17,7 @@ from rich.text import Text
 PIPED_WIDTH = 240
 """Columns when stdout is not a terminal, so that lines can be cut and searched without wraps."""
 
-GOOD = frozenset({"ready", "published", "healthy", "succeeded"})
+GOOD = frozenset({"ready", "published", "healthy", "succeeded", "chosen"})
 BAD = frozenset({"failed", "refused", "aborted", "silent"})
 
 

@@ -28,7 +28,7 @@ from controller.cli.render import (
 app = App(name="version")
 
 POLL_S = 0.3
-FINAL_VARIANT_STATES = frozenset({"published", "refused", "failed"})
+FINAL_VARIANT_STATES = frozenset({"published", "aside", "refused", "failed", "cancelled"})
 
 COLUMNS = (
     field("MODEL", "model"),
@@ -36,10 +36,15 @@ COLUMNS = (
     field("STATE", "state"),
     field("FORMAT", "format"),
     Column("SIZE", lambda version: size(version["artifact"]["size_bytes"]), "right"),
-    Column("VARIANTS", lambda version: ", ".join(f"{v['recipe']} {v['state']}" for v in version["variants"])),
+    Column("VARIANTS", lambda version: ", ".join(f"{v['recipe']} {v['state']}" for v in _wanted(version))),
     field("NOTES", "notes"),
     moment("CREATED", "created_at"),
 )
+
+
+def _wanted(version: Json) -> list[Json]:
+    # What a search tried and set aside is shown with the search.
+    return [variant for variant in version["variants"] if variant["state"] != "aside"]
 
 
 def _evaluation(variant: Json, key: str) -> Any:
@@ -69,6 +74,10 @@ def upload(
     /,
     *,
     evaluation: ExistingFile | None = None,
+    calibration: ExistingFile | None = None,
+    metric: str | None = None,
+    drop_max: float | None = None,
+    rule: Literal["point", "interval"] = "point",
     notes: str = "",
     file_format: Annotated[Literal["onnx", "opaque"] | None, Parameter(name="--format")] = None,
     recipe: Annotated[list[str] | None, Parameter(negative="")] = None,
@@ -86,6 +95,15 @@ def upload(
         An ONNX file, or any other file to be signed and delivered as it is.
     evaluation
         An .npz file with `inputs` and `labels`; compressed variants must keep their accuracy on it.
+    calibration
+        An .npz file with `inputs` alone, which recipes may learn from. Without it they learn from half of the
+        evaluation data, and only the other half judges.
+    metric
+        `accuracy`, `r2`, `cosine` or `plugin:NAME`; what fits the evaluation data unless set.
+    drop_max
+        How far variants may fall below the source in that metric: 0.01 is one point of accuracy.
+    rule
+        `point`: the measured drop counts; `interval`: the upper end of its 95 % interval does.
     notes
         What is new, for people.
     file_format
@@ -97,21 +115,18 @@ def upload(
     timeout
         Give up waiting after this many seconds (exit code 8).
     """
-    body: Json = {
-        "format": file_format or ("onnx" if file.suffix == ".onnx" else "opaque"),
-        "evaluation_sha256": None,
-        "notes": notes,
-    }
+    body: Json = {"format": file_format or ("onnx" if file.suffix == ".onnx" else "opaque"), "notes": notes}
     if recipe:
         body["recipes"] = recipe
+    if metric or drop_max is not None or rule != "point":
+        body["promise"] = {"metric": metric or "auto", "drop_max": drop_max, "rule": rule}
+    files = {"artifact_sha256": file, "evaluation_sha256": evaluation, "calibration_sha256": calibration}
     with options.client() as client:
-        body["artifact_sha256"] = send(client, file)["sha256"]
-        if evaluation:
-            body["evaluation_sha256"] = send(client, evaluation)["sha256"]
+        body |= {name: send(client, sent)["sha256"] for name, sent in files.items() if sent}
         version = client.post(path_of("models", model, "versions"), body)
         if wait:
             version = until_final(client, version, timeout)
-    _show(version, options.output)
+    show_version(version, options.output)
     return ExitCode.NOT_COMPLETED if wait and version["state"] == "failed" else ExitCode.OK
 
 
@@ -138,7 +153,7 @@ def get(model: str, number: int | None = None, /, *, options: Options = DEFAULTS
     with options.client() as client:
         if number is None:
             number = _newest(client, model)
-        _show(client.get(path_of("models", model, "versions", number)), options.output)
+        show_version(client.get(path_of("models", model, "versions", number)), options.output)
 
 
 def send(client: Client, file: Path) -> Json:
@@ -161,15 +176,24 @@ def until_final(client: Client, version: Json, timeout_s: float) -> Json:
                     f"{timeout_s:g} s; look again: edgefleet version get {version['model']} {version['number']}",
                     ExitCode.STILL_RUNNING,
                 )
-            words = ", ".join(f"{variant['recipe']} is {variant['state']}" for variant in version["variants"])
+            words = ", ".join(f"{variant['recipe']} is {_at(variant)}" for variant in _wanted(version))
             status.update(f"version {version['number']}: {words or version['state']}")
             time.sleep(POLL_S)
             version = client.get(path)
     return version
 
 
+def _at(variant: Json) -> str:
+    progress = variant.get("progress")
+    if not progress:
+        return str(variant["state"])
+    return f"{variant['state']} ({progress['job']} {progress['share'] * 100:.0f} % {progress['words']})".replace(
+        " )", ")"
+    )
+
+
 def _is_final(version: Json) -> bool:
-    return version["state"] != "processing" and all(v["state"] in FINAL_VARIANT_STATES for v in version["variants"])
+    return version["state"] != "processing" and all(v["state"] in FINAL_VARIANT_STATES for v in _wanted(version))
 
 
 def _newest(client: Client, model: str) -> int:
@@ -179,7 +203,8 @@ def _newest(client: Client, model: str) -> int:
     return max(int(version["number"]) for version in versions)
 
 
-def _show(version: Json, output: str) -> None:
+def show_version(version: Json, output: str) -> None:
+    """Print a version and its variants."""
     if output == "json":
         print_json(version)
         return

@@ -8,8 +8,9 @@ For each model, in this order:
  3. Nothing is said, and the device keeps what it runs - except where an aborted rollout had brought the
     device its first version of the model: then the slot shall run nothing.
 
-A version of which no variant fits the device is skipped with its reasons, never forced. So is a version of which
-the device has refused a variant: it failed there once, and another try of it is for a person to decide.
+Of a version's variants the device gets the best that fits it and that the operators' rules allow (`compatibility`).
+A version of which there is none is skipped with its reasons, never forced. So is a version of which the device has
+refused a variant: it failed there once, and another try of it is for a person to decide.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from controller.domain.fleet import Device, DeviceGroup
 from controller.domain.ids import GroupId, PinId, RolloutId, VersionId
 from controller.domain.rollout import Rollout, RolloutState
 from controller.domain.stages import position
+from controller.domain.variant_rules import VariantRule, VariantRules, rules_for
 
 PIN_SOAK_S = 60.0
 """How long a pinned version soaks on a device unless the pin says otherwise; rollouts bring their own."""
@@ -50,6 +52,7 @@ class Policy:
     pins: tuple[Pin, ...] = ()
     rollouts: tuple[Rollout, ...] = ()
     variants: Mapping[VersionId, tuple[PublishedVariant, ...]] = field(default_factory=dict)
+    variant_rules: tuple[VariantRule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,17 +107,18 @@ def _choose(
     model: str, device: Device, groups: frozenset[GroupId], policy: Policy
 ) -> tuple[SlotChoice | None, list[str]]:
     words: list[str] = []
+    rules = rules_for(policy.variant_rules, model, groups)
     concerned = [r for r in policy.rollouts if r.model == model and r.group_id in groups]
     for rollout in sorted(concerned, key=lambda r: r.created_at):
         given, why = gives_new_version(rollout, device)
         words.append(why)
-        variant = _variant(device, rollout.to_version, policy, words) if given else None
+        variant = _variant(device, policy.variants.get(rollout.to_version, ()), rules, words) if given else None
         if variant:
             return SlotChoice(variant, why, rollout.gate.soak_s, rollout.id), words
     pins = [pin for pin in policy.pins if pin.model == model and pin.group_id in groups]
     for pin in sorted(pins, key=lambda p: p.decided_at, reverse=True):
         words.append(f"pin {pin.id}")
-        variant = _variant(device, pin.version_id, policy, words)
+        variant = _variant(device, policy.variants.get(pin.version_id, ()), rules, words)
         if variant:
             return SlotChoice(variant, f"pin {pin.id}", pin.soak_s), words
     withdrawn = [r for r in concerned if r.state in (RolloutState.REVERTING, RolloutState.ABORTED)]
@@ -125,15 +129,17 @@ def _choose(
     return None, words
 
 
-def _variant(device: Device, version_id: VersionId, policy: Policy, words: list[str]) -> PublishedVariant | None:
-    candidates = policy.variants.get(version_id, ())
+def _variant(
+    device: Device, candidates: tuple[PublishedVariant, ...], rules: VariantRules, words: list[str]
+) -> PublishedVariant | None:
     refused = [variant.name for variant in candidates if variant.manifest_sha256 in device.refused]
     if refused:
         words.append(f"this device has refused the version's variant {', '.join(refused)}")
         return None
-    found = select_variant(device.profile, candidates)
+    found = select_variant(device.profile, candidates, rules)
     if isinstance(found, Incompatible):
         words.extend(found.reasons)
         return None
-    words.append(f"variant {found.variant.name} fits the profile {device.profile.name}")
+    words.extend(found.passed_over)
+    words.append(f"variant {found.reason}")
     return found.variant

@@ -9,6 +9,9 @@ DeviceId = NewType("DeviceId", str)
 GroupId = NewType("GroupId", str)
 PinId = NewType("PinId", str)
 RolloutId = NewType("RolloutId", str)
+VariantRuleId = NewType("VariantRuleId", str)
+RecipeId = NewType("RecipeId", str)
+SearchId = NewType("SearchId", str)
 
 PREFIXES = {
     ModelId: "mo",
@@ -18,5 +21,8 @@ PREFIXES = {
     GroupId: "gr",
     PinId: "pi",
     RolloutId: "ro",
+    VariantRuleId: "vr",
+    RecipeId: "re",
+    SearchId: "se",
 }
 """How an id says what it names: `ro_019ab...`."""

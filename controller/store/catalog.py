@@ -61,6 +61,8 @@ def _as_version(row: "Row[tuple[object, ...]]") -> ModelVersion:
         format=row.format,
         artifact_sha256=row.artifact_sha256,
         evaluation_sha256=row.evaluation_sha256,
+        calibration_sha256=row.calibration_sha256,
+        promise=row.promise,
         inspection=row.inspection,
         notes=row.notes,
         created_at=row.created_at,

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from controller.domain.desired_state import Policy
-from controller.store import changes, groups, rollouts
+from controller.store import changes, groups, rollouts, variant_rules
 from controller.store.database import Transaction
 from controller.store.variants import published_variants
 
@@ -22,4 +22,6 @@ def load_policy(tx: Transaction) -> PolicySnapshot:
     that_matter = tuple(rollouts.rollouts_that_matter(tx))
     versions = {pin.version_id for pin in pins} | {rollout.to_version for rollout in that_matter}
     known = groups.all_groups(tx) if versions else {}
-    return PolicySnapshot(Policy(known, pins, that_matter, published_variants(tx, sorted(versions))), seq)
+    rules = variant_rules.all_rules(tx) if versions else ()
+    published = published_variants(tx, sorted(versions))
+    return PolicySnapshot(Policy(known, pins, that_matter, published, rules), seq)

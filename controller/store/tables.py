@@ -1,65 +1,25 @@
-"""The tables. Types are chosen so that SQLite and PostgreSQL keep the same values.
+"""The tables. Rows per device appear only when a device does something: enrols, takes an assignment, reports."""
 
-Moments are stored in UTC without a zone and read back aware; ids are text; JSON is JSON. Rows per device
-appear only when a device does something: enrols, takes an assignment, reports.
-"""
-
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     String,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime in UTC. SQLite forgets zones, so none is stored; a naive value is refused."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Store as naive UTC."""
-        if value is not None and value.tzinfo is None:
-            raise ValueError(f"{value} has no time zone")
-        return value and value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Read back aware."""
-        return value and value.replace(tzinfo=UTC)
-
-
-Id = String(40)
-Sha256 = String(64)
-Name = String(64)
-BigKey = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite numbers rows by itself only in a column that is declared INTEGER."""
+from controller.store.columns import BigKey, Id, Name, Sha256, UtcDateTime, metadata
 
 # --- the catalogue
 
@@ -89,6 +49,8 @@ model_version = Table(
     Column("format", Name, nullable=False),
     Column("artifact_sha256", Sha256, ForeignKey("artifact.sha256"), nullable=False),
     Column("evaluation_sha256", Sha256, ForeignKey("artifact.sha256")),
+    Column("calibration_sha256", Sha256, ForeignKey("artifact.sha256")),
+    Column("promise", JSON),
     Column("inspection", JSON),
     Column("notes", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -101,16 +63,21 @@ variant = Table(
     Column("id", Id, primary_key=True),
     Column("version_id", Id, ForeignKey("model_version.id"), nullable=False),
     Column("recipe", Name, nullable=False),
+    Column("recipe_document", JSON),  # the recipe as it was when the variant was asked for; NULL: opaque
+    Column("search_id", Id, ForeignKey("search.id")),  # NULL: asked for by name, and published when it is proven
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
     Column("lease_owner", String(64)),
     Column("lease_until", UtcDateTime),
+    Column("progress", JSON),
     Column("error", Text),
     Column("artifact_sha256", Sha256, ForeignKey("artifact.sha256")),
     Column("golden_sha256", Sha256, ForeignKey("artifact.sha256")),
+    Column("files", JSON),  # name of each file on the device: its blob, and the packed blob that travels
     Column("wire_bytes", BigInteger),
     Column("facts", JSON),
     Column("evaluation", JSON),
+    Column("costs", JSON),  # by device profile; frozen when the variant is published
     Column("runtime", JSON),
     Column("target", String(256)),
     Column("manifest_sha256", Sha256, unique=True),
@@ -119,6 +86,85 @@ variant = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     UniqueConstraint("version_id", "recipe"),
     Index("ix_variant_state", "state"),
+)
+
+recipe = Table(
+    "recipe",
+    metadata,
+    # The operator's own; those that are built in are not here.
+    Column("id", Id, primary_key=True),
+    Column("name", Name, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("name", "version"),
+)
+
+search = Table(
+    "search",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("version_id", Id, ForeignKey("model_version.id"), nullable=False),
+    Column("budget", JSON, nullable=False),
+    Column("profile", Name, nullable=False),
+    Column("thorough", Boolean, nullable=False),
+    Column("publish", Boolean, nullable=False),
+    Column("recipes", JSON),  # NULL: whatever can be followed
+    Column("state", String(16), nullable=False),
+    Column("explanation", Text, nullable=False),
+    Column("chosen_variant_id", Id),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index("ix_search_state", "state"),
+)
+
+job_result = Table(
+    "job_result",
+    metadata,
+    # What a job found, by the digest of everything that it depends on: identical work is done once.
+    Column("key", Sha256, primary_key=True),
+    Column("kind", Name, nullable=False),
+    Column("result", JSON, nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+job_log = Table(
+    "job_log",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("variant_id", Id, ForeignKey("variant.id"), nullable=False),
+    Column("job", Name, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Index("ix_job_log_variant_id", "variant_id"),
+)
+
+class_factor = Table(
+    "class_factor",
+    metadata,
+    # How much slower devices of a class are than the controller's estimate for it.
+    Column("profile", Name, primary_key=True),
+    Column("factor", Float, nullable=False),
+    Column("variants", Integer, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+variant_rule = Table(
+    "variant_rule",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("model_id", Id, ForeignKey("model.id"), nullable=False),
+    Column("group_id", Id, ForeignKey("device_group.id"), nullable=False),
+    Column("variant", Name, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("decided_at", UtcDateTime, nullable=False),
+    UniqueConstraint("model_id", "group_id", "variant"),
 )
 
 image_repository = Table(

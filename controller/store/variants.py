@@ -12,9 +12,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
-from controller.domain.catalog import ATTEMPTS_MAX, NEXT_TASK, PublishedVariant, VariantState
-from controller.domain.errors import Conflict
-from controller.domain.ids import ModelId, VariantId, VersionId
+from controller.domain.catalog import (
+    ATTEMPTS_MAX,
+    NEXT_TASK,
+    PublishedVariant,
+    VariantEvent,
+    VariantState,
+    transition,
+)
+from controller.domain.costs import Cost
+from controller.domain.errors import Conflict, NotFound
+from controller.domain.ids import ModelId, SearchId, VariantId, VersionId
 from controller.store import tables
 from controller.store.tables import Row
 from device_agent.protocol.fields import Fields
@@ -41,10 +49,16 @@ class Claim:
     owner: str
     attempts: int
     """This claim included; with `owner` it tells this claim from every other."""
+    recipe_document: dict[str, Any] | None
+    """The recipe as it was when the variant was asked for; None for opaque ones."""
+    search_id: SearchId | None
+    """The search that asked for it; None when it was asked for by name."""
     artifact_sha256: str | None
     golden_sha256: str | None
+    files: dict[str, dict[str, Any]] | None
     facts: dict[str, Any] | None
     evaluation: dict[str, Any] | None
+    costs: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,22 @@ def next_number(tx: Connection, model_id: ModelId) -> int:
 def insert_version(tx: Connection, version: Row, variants: Sequence[Row]) -> None:
     """Write a version with its variants."""
     tx.execute(insert(_version).values(version))
-    tx.execute(insert(_variant), list(variants))
+    insert_variants(tx, variants)
+
+
+def insert_variants(tx: Connection, variants: Sequence[Row]) -> None:
+    """Write variants of a version that exists."""
+    if variants:
+        tx.execute(insert(_variant), list(variants))
+
+
+def variant_of(tx: Connection, version_id: VersionId, name: str) -> VariantId:
+    """Return the id of a version's variant; NotFound names it and those that exist."""
+    query = select(_variant.c.recipe, _variant.c.id).where(_variant.c.version_id == version_id)
+    found = {row.recipe: VariantId(row.id) for row in tx.execute(query.order_by(_variant.c.recipe))}
+    if name not in found:
+        raise NotFound(f"there is no variant {name!r}; the version has {', '.join(found)}", code="variant_unknown")
+    return found[name]
 
 
 def claim(
@@ -103,27 +132,47 @@ def claim(
         state=VariantState(row.state),
         owner=row.lease_owner,
         attempts=row.attempts,
+        recipe_document=row.recipe_document,
+        search_id=SearchId(row.search_id) if row.search_id else None,
         artifact_sha256=row.artifact_sha256,
         golden_sha256=row.golden_sha256,
+        files=row.files,
         facts=row.facts,
         evaluation=row.evaluation,
+        costs=row.costs,
     )
 
 
-def renew(tx: Connection, claimed: Claim, *, until: datetime) -> None:
-    """Keep the claim; LeaseLost when it is not the newest one any more."""
-    _write_fenced(tx, claimed, lease_until=until)
+def renew(tx: Connection, claimed: Claim, progress: Row | None, *, until: datetime) -> None:
+    """Keep the claim and say how far the work is; LeaseLost when it is not the newest claim any more."""
+    _write_fenced(tx, claimed, lease_until=until, progress=progress)
 
 
 def finish(tx: Connection, claimed: Claim, state: VariantState, values: Row, now: datetime) -> None:
     """Move the variant to `state` with what was found, free it and count attempts anew; LeaseLost as in `renew`."""
-    freed = {"lease_owner": None, "lease_until": None, "attempts": 0, "error": None}
+    freed = {"lease_owner": None, "lease_until": None, "attempts": 0, "error": None, "progress": None}
     _write_fenced(tx, claimed, **{**freed, **values, "state": state, "updated_at": now})
 
 
 def put_back(tx: Connection, claimed: Claim, error: str, *, again_at: datetime, now: datetime) -> None:
     """Free the variant for another attempt from `again_at` on; LeaseLost as in `renew`."""
-    _write_fenced(tx, claimed, lease_owner=None, lease_until=again_at, error=error[:_ERROR_MAX], updated_at=now)
+    freed = {"lease_owner": None, "lease_until": again_at, "progress": None}
+    _write_fenced(tx, claimed, **freed, error=error[:_ERROR_MAX], updated_at=now)
+
+
+def move(
+    tx: Connection, variant_id: VariantId, event: VariantEvent, now: datetime, values: Row | None = None
+) -> VariantState:
+    """Apply an operator's event to a variant, whoever holds it; Conflict when its state has no such move.
+
+    Whatever a worker finds meanwhile is fenced off, because the state is another.
+    """
+    query = select(_variant.c.state).where(_variant.c.id == variant_id).with_for_update()
+    state = transition(VariantState(tx.execute(query).scalar_one()), event)
+    freed = {"lease_owner": None, "lease_until": None, "attempts": 0, "progress": None}
+    changed = {**freed, **(values or {}), "state": state, "updated_at": now}
+    tx.execute(update(_variant).where(_variant.c.id == variant_id).values(changed))
+    return state
 
 
 def due_variants(tx: Connection, now: datetime, at_most: int) -> list[Waiting]:
@@ -192,6 +241,7 @@ def published_variants(
             manifest_sha256=row.manifest_sha256,
             manifest_bytes=row.manifest_bytes,
             wire_bytes=row.wire_bytes,
+            costs={name: Cost.from_json(cost) for name, cost in (row.costs or {}).items()},
         )
         found[version_id] = (*found.get(version_id, ()), variant)
     return found

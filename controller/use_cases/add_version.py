@@ -13,24 +13,30 @@ from controller.artifacts.blob_store import BlobStore
 from controller.artifacts.child_process import Limits
 from controller.artifacts.findings import Inspection
 from controller.artifacts.manifests import OPAQUE_RUNTIME
-from controller.artifacts.recipes import DEFAULT_RECIPES, OPAQUE, check_recipes
+from controller.artifacts.recipes import DEFAULT_RECIPES, OPAQUE, Recipe
 from controller.domain.catalog import NEXT_TASK, VariantState
 from controller.domain.errors import InvalidInput
-from controller.domain.ids import PREFIXES, VariantId, VersionId
+from controller.domain.ids import PREFIXES, SearchId, VariantId, VersionId
+from controller.domain.promise import AUTO, Promise
 from controller.store import artifacts, catalog, variants
 from controller.store.database import Database, Transaction, add_event
 from controller.store.tables import Row
 from controller.use_cases.identity import new_id
+from controller.use_cases.known_recipes import chosen_recipes
 from controller.use_cases.task_queue import TaskQueue
 
 
 @dataclass(frozen=True)
 class VersionRequest:
-    """What an operator asks for. Files are named by digest; `recipes` None takes every built-in one."""
+    """What an operator asks for. Files are named by digest; `recipes` None takes the usual ones."""
 
     model: str
     artifact_sha256: str
     evaluation_sha256: str | None = None
+    calibration_sha256: str | None = None
+    """Inputs without labels, which steps may learn from; without them they learn from half of the evaluation data."""
+    promise: Promise | None = None
+    """What its variants must keep; None for what the installation promises."""
     format: str = "onnx"
     notes: str = ""
     recipes: Sequence[str] | None = None
@@ -44,53 +50,56 @@ def add_version(
     NotFound: no such model. InvalidInput: an artifact that was never uploaded, an unknown recipe, an upload that
     the inspection refuses, recipes or evaluation data for an opaque file.
     """
-    _check_known(database, request)
-    recipes = _recipes_of(request)
+    with database.reading() as tx:
+        _check_known(tx, request)
+        recipes = _recipes_of(tx, request)
     inspection = _inspect(blobs, request, limits)
     version_id = VersionId(new_id(PREFIXES[VersionId]))
     with database.writing() as tx:
         rows = [_variant_row(tx, version_id, recipe, request, now) for recipe in recipes]
         number = _insert(tx, version_id, request, inspection, rows, now)
-        told = f"{request.model} version {number}: variants {', '.join(recipes)} are queued"
+        names = ", ".join(recipe.name for recipe in recipes)
+        told = f"{request.model} version {number}: variants {names} are queued"
         add_event(tx, now, "operator", "version.added", version_id, told)
     for row in rows:
         tasks.send(NEXT_TASK[VariantState(row["state"])], row["id"])
     return version_id
 
 
-def _check_known(database: Database, request: VersionRequest) -> None:
-    with database.reading() as tx:
-        catalog.model_named(tx, request.model)
-        for field, sha256 in (
-            ("/artifact_sha256", request.artifact_sha256),
-            ("/evaluation_sha256", request.evaluation_sha256),
-        ):
-            if sha256 is not None and not artifacts.has_artifact(tx, sha256):
-                raise InvalidInput(
-                    f"there is no artifact {sha256}; upload the file first and name the sha256 of the answer",
-                    code="artifact_unknown",
-                    field=field,
-                )
-
-
-def _recipes_of(request: VersionRequest) -> tuple[str, ...]:
-    if request.format != "opaque":
-        return check_recipes(DEFAULT_RECIPES if request.recipes is None else request.recipes)
-    for field, value in (("/recipes", request.recipes), ("/evaluation_sha256", request.evaluation_sha256)):
-        if value:
+def _check_known(tx: Transaction, request: VersionRequest) -> None:
+    catalog.model_named(tx, request.model)
+    for field in ("artifact_sha256", "evaluation_sha256", "calibration_sha256"):
+        sha256 = getattr(request, field)
+        if sha256 is not None and not artifacts.has_artifact(tx, sha256):
             raise InvalidInput(
-                "opaque files are delivered as they are; they take no recipes and no evaluation data",
-                code="opaque_is_not_compressed",
-                field=field,
+                f"there is no artifact {sha256}; upload the file first and name the sha256 of the answer",
+                code="artifact_unknown",
+                field=f"/{field}",
             )
-    return (OPAQUE,)
+
+
+def _recipes_of(tx: Transaction, request: VersionRequest) -> tuple[Recipe, ...]:
+    if request.format != "opaque":
+        names = DEFAULT_RECIPES if request.recipes is None else request.recipes
+        has_inputs = bool(request.evaluation_sha256 or request.calibration_sha256)
+        return chosen_recipes(tx, names, has_inputs=has_inputs)
+    for field in ("recipes", "evaluation_sha256", "calibration_sha256", "promise"):
+        if getattr(request, field):
+            raise InvalidInput(
+                "opaque files are delivered as they are; they take no recipes, no promise and no data",
+                code="opaque_is_not_compressed",
+                field=f"/{field}",
+            )
+    return (Recipe(name=OPAQUE),)
 
 
 def _inspect(blobs: BlobStore, request: VersionRequest, limits: Limits) -> Inspection | None:
     if request.format == "opaque":
         return None
     evaluation = blobs.path(request.evaluation_sha256) if request.evaluation_sha256 else None
-    inspection = jobs.inspect(blobs.path(request.artifact_sha256), evaluation, limits)
+    calibration = blobs.path(request.calibration_sha256) if request.calibration_sha256 else None
+    metric = request.promise.metric if request.promise else AUTO
+    inspection = jobs.inspect(blobs.path(request.artifact_sha256), evaluation, limits, calibration, metric)
     if inspection.model.memory_bytes > limits.memory_bytes:
         raise InvalidInput(
             f"the model needs about {inspection.model.memory_bytes} bytes of memory; the controller evaluates with "
@@ -101,24 +110,33 @@ def _inspect(blobs: BlobStore, request: VersionRequest, limits: Limits) -> Inspe
     return inspection
 
 
-def _variant_row(tx: Transaction, version_id: VersionId, recipe: str, request: VersionRequest, now: datetime) -> Row:
-    row: Row = {
+def _variant_row(tx: Transaction, version_id: VersionId, recipe: Recipe, request: VersionRequest, now: datetime) -> Row:
+    if recipe.name != OPAQUE:
+        return queued_variant(version_id, recipe, None, now)
+    size_bytes = artifacts.artifact_bytes(tx, request.artifact_sha256)
+    return {
+        **queued_variant(version_id, recipe, None, now),
+        "recipe_document": None,
+        "state": VariantState.MEASURED,
+        "artifact_sha256": request.artifact_sha256,
+        "wire_bytes": size_bytes,
+        "runtime": asdict(OPAQUE_RUNTIME),
+    }
+
+
+def queued_variant(version_id: VersionId, recipe: Recipe, search_id: SearchId | None, now: datetime) -> Row:
+    """Return the row of a variant that is to be made, for a search or because it was asked for by name."""
+    return {
         "id": new_id(PREFIXES[VariantId]),
         "version_id": version_id,
-        "recipe": recipe,
+        "recipe": recipe.name,
+        "recipe_document": recipe.to_json(),
+        "search_id": search_id,
         "state": VariantState.QUEUED,
         "attempts": 0,
         "created_at": now,
         "updated_at": now,
     }
-    if recipe == OPAQUE:
-        row |= {
-            "state": VariantState.EVALUATED,
-            "artifact_sha256": request.artifact_sha256,
-            "wire_bytes": artifacts.artifact_bytes(tx, request.artifact_sha256),
-            "runtime": asdict(OPAQUE_RUNTIME),
-        }
-    return row
 
 
 def _insert(
@@ -138,6 +156,8 @@ def _insert(
         "format": request.format,
         "artifact_sha256": request.artifact_sha256,
         "evaluation_sha256": request.evaluation_sha256,
+        "calibration_sha256": request.calibration_sha256,
+        "promise": request.promise and request.promise.to_json(),
         "inspection": inspection and inspection.to_json(),
         "notes": request.notes,
         "created_at": now,

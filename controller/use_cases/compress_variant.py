@@ -1,17 +1,27 @@
-"""Compress a variant: run its recipe over the source in a confined child and keep the result.
+"""Compress a variant: run its recipe step by step, each in a confined child, and keep what every step made.
 
-A recipe without steps needs no child: its result is the upload.
+The steps are chained by digest, so a worker that takes over begins at the first step that nobody has finished. At
+the end the files are packed for the wire. A recipe without steps has the upload as its result.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from controller.artifacts import jobs
 from controller.artifacts.blob_store import StoredBlob
-from controller.artifacts.findings import Compression, Inspection
-from controller.artifacts.recipes import RECIPES, Recipe
-from controller.domain.catalog import VariantEvent, VariantState
+from controller.artifacts.child_process import Heartbeat
+from controller.artifacts.findings import ALL_ROWS, EVEN_ROWS, MAIN_FILE, Inspection, ModelFacts, StepResult
+from controller.artifacts.recipes import RECIPES, Recipe, StepUse, parse_recipe
+from controller.artifacts.steps.parameters import STEPS
+from controller.domain.catalog import ModelVersion, VariantEvent, VariantState
 from controller.domain.ids import VariantId
+from controller.use_cases.remembered_work import Made, Piece, once
 from controller.use_cases.variant_work import Finding, Job, Workshop, work_on
+
+Files = dict[str, dict[str, Any]]
+"""Name of a file on devices to its blob: `sha256`, `size_bytes`, and `packed` with the same two, or None."""
 
 
 def compress_variant(shop: Workshop, variant_id: VariantId) -> VariantState | None:
@@ -19,41 +29,112 @@ def compress_variant(shop: Workshop, variant_id: VariantId) -> VariantState | No
     return work_on(shop, variant_id, VariantState.QUEUED, _compress)
 
 
+def recipe_of(job: Job) -> Recipe:
+    """Return the recipe as it was when the variant was asked for."""
+    document = job.claim.recipe_document
+    return parse_recipe(document) if document else RECIPES[job.claim.recipe]
+
+
+def judged_on_other_rows(recipe: Recipe, version: ModelVersion) -> bool:
+    """Tell whether the recipe learns from the evaluation data, so that only the other half of it may judge."""
+    return recipe.calibrates and version.calibration_sha256 is None
+
+
 def _compress(shop: Workshop, job: Job) -> Finding:
-    recipe = RECIPES[job.claim.recipe]
+    recipe = recipe_of(job)
+    assert job.version.inspection is not None
+    model = Inspection.from_json(job.version.inspection).model
+    made: dict[str, str] = {MAIN_FILE: job.version.artifact_sha256}
+    steps = []
+    jobs_in_all = len(recipe.steps) + 1
+    for number, use in enumerate(recipe.steps, start=1):
+        found, made, told = _step(shop, job.at(number, jobs_in_all), use, made)
+        steps.append(told)
+        model = found.model
+    files = {name: _packed(shop, job.at(jobs_in_all, jobs_in_all), sha256) for name, sha256 in sorted(made.items())}
+    return _finding(shop, job, recipe, model, files, steps)
+
+
+def _step(
+    shop: Workshop, job: Job, use: StepUse, before: dict[str, str]
+) -> tuple[StepResult, dict[str, str], dict[str, Any]]:
+    calibration = _calibration(job.version)
+    parameters = use.read()
+    depends_on = {
+        "files": before,
+        "version": STEPS[use.step].version,
+        "parameters": use.parameters,
+        "calibration": calibration,
+    }
+
+    def work(scratch: Path, heartbeat: Heartbeat) -> Made:
+        given = calibration and (shop.blobs.path(calibration[0]), calibration[1])
+        source = shop.blobs.path(before[MAIN_FILE])
+        found = jobs.run_step(use.step, use.parameters, source, scratch, given, shop.limits, heartbeat)
+        return found.to_json(), {name: scratch / name for name in found.files}
+
+    done = once(shop, job, Piece(use.step, depends_on), work)
+    found = StepResult.from_json(done.result)
+    told = {
+        "step": use.step,
+        "parameters": asdict_of(parameters),
+        "facts": found.facts,
+        "bytes": sum(shop.blobs.size_bytes(sha256) for sha256 in done.files.values()),
+        "seconds": round(done.seconds, 3),
+        "reused": done.reused,
+        "files": dict(done.files),
+    }
+    return found, done.files, told
+
+
+def asdict_of(parameters: Any) -> dict[str, Any]:
+    """Return every parameter of a step, those with defaults included."""
+    return {name: getattr(parameters, name) for name in parameters.__struct_fields__}
+
+
+def _calibration(version: ModelVersion) -> tuple[str, str] | None:
+    if version.calibration_sha256:
+        return version.calibration_sha256, ALL_ROWS
+    return (version.evaluation_sha256, EVEN_ROWS) if version.evaluation_sha256 else None
+
+
+def _packed(shop: Workshop, job: Job, sha256: str) -> dict[str, Any]:
+    def work(scratch: Path, heartbeat: Heartbeat) -> Made:
+        target = scratch / "packed"
+        size = jobs.pack(shop.blobs.path(sha256), target, shop.limits, heartbeat)
+        return {"packed": size is not None}, {"packed": target} if size is not None else {}
+
+    found = once(shop, job, Piece("pack", {"sha256": sha256}), work)
+    packed = found.files.get("packed")
+    return {**_blob(shop, sha256), "packed": _blob(shop, packed) if packed else None}
+
+
+def _blob(shop: Workshop, sha256: str) -> dict[str, Any]:
+    return {"sha256": sha256, "size_bytes": shop.blobs.size_bytes(sha256)}
+
+
+def _finding(
+    shop: Workshop, job: Job, recipe: Recipe, model: ModelFacts, files: Files, steps: Sequence[dict[str, Any]]
+) -> Finding:
     source_bytes = shop.blobs.size_bytes(job.version.artifact_sha256)
-    stored, made = _run(shop, job, recipe) if recipe.steps else _source(shop, job)
+    size = sum(entry["size_bytes"] for entry in files.values())
+    wire = sum((entry["packed"] or entry)["size_bytes"] for entry in files.values())
+    stored = [entry for held in files.values() for entry in (held, held["packed"]) if entry]
     return Finding(
         VariantEvent.COMPRESS_DONE,
-        f"{source_bytes} bytes became {stored.size_bytes}",
+        f"{source_bytes} bytes became {size}, {wire} on the wire",
         {
-            "artifact_sha256": stored.sha256,
+            "artifact_sha256": files[MAIN_FILE]["sha256"],
+            "files": files,
+            "wire_bytes": wire,
             "facts": {
                 "recipe": recipe.to_json(),
-                "steps": list(made.steps),
-                "model": made.model.to_json(),
+                "steps": list(steps),
+                "model": model.to_json(),
                 "source_bytes": source_bytes,
-                "bytes": stored.size_bytes,
+                "bytes": size,
             },
-            "runtime": asdict(made.model.runtime),
+            "runtime": asdict(model.runtime),
         },
-        (stored,),
+        tuple(StoredBlob(entry["sha256"], entry["size_bytes"]) for entry in stored),
     )
-
-
-def _run(shop: Workshop, job: Job, recipe: Recipe) -> tuple[StoredBlob, Compression]:
-    source = shop.blobs.path(job.version.artifact_sha256)
-    evaluation = job.version.evaluation_sha256
-    calibration = shop.blobs.path(evaluation) if evaluation else None
-    with shop.blobs.scratch() as scratch:
-        target = scratch / "variant.onnx"
-        made = jobs.compress(recipe.name, source, target, calibration, shop.limits, job.heartbeat)
-        return shop.blobs.add_file(target), made
-
-
-def _source(shop: Workshop, job: Job) -> tuple[StoredBlob, Compression]:
-    # Without steps the variant is the upload, and the inspection has described that already.
-    assert job.version.inspection is not None
-    sha256 = job.version.artifact_sha256
-    inspected = Inspection.from_json(job.version.inspection)
-    return StoredBlob(sha256, shop.blobs.size_bytes(sha256)), Compression(inspected.model, ())

@@ -1,7 +1,7 @@
 """Create a rollout: check it against the fleet, place the stages' cut-offs, start it."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +13,8 @@ from controller.domain.gates import GatePolicy
 from controller.domain.ids import PREFIXES, DeviceId, GroupId, RolloutId, VersionId
 from controller.domain.rollout import OPEN_STATES, Rollout, RolloutState
 from controller.domain.stages import cut_stages, parse_shares, position
-from controller.store import catalog, groups, rollouts
+from controller.domain.variant_rules import VariantRules, rules_for
+from controller.store import catalog, groups, rollouts, variant_rules
 from controller.store.database import Database, Transaction, add_event, record_change
 from controller.store.variants import published_variants
 from controller.use_cases.identity import new_id
@@ -53,7 +54,7 @@ def create_rollout(
         group = groups.group_named(tx, request.group)
         published = _published(tx, version)
         devices = list(groups.matching_devices(tx, group))
-        able, incompatible = _split(devices, published)
+        able, incompatible = _split(devices, published, _rules_of(tx, version))
         if not able:
             raise _nobody(request, devices, incompatible)
         _refuse_overlap(tx, version, group, devices)
@@ -92,12 +93,22 @@ def _published(tx: Transaction, version: ModelVersion) -> tuple[PublishedVariant
     return published
 
 
+def _rules_of(tx: Transaction, version: ModelVersion) -> Callable[[Device], VariantRules]:
+    rules = [rule for rule in variant_rules.all_rules(tx) if rule.model == version.model]
+    known = groups.all_groups(tx) if rules else {}
+
+    def of(device: Device) -> VariantRules:
+        return rules_for(rules, version.model, {group.id for group in known.values() if group.matches(device)})
+
+    return of
+
+
 def _split(
-    devices: Iterable[Device], published: tuple[PublishedVariant, ...]
+    devices: Iterable[Device], published: tuple[PublishedVariant, ...], rules_of: Callable[[Device], VariantRules]
 ) -> tuple[dict[DeviceId, Device], dict[str, int]]:
     able, reasons = {}, Counter[str]()
     for device in devices:
-        found = select_variant(device.profile, published)
+        found = select_variant(device.profile, published, rules_of(device))
         if isinstance(found, Incompatible):
             reasons.update(found.reasons)
         else:

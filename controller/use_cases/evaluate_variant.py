@@ -1,13 +1,20 @@
 """Evaluate a variant beside its source, make its golden tensors, and hold it to the promise."""
 
+from pathlib import Path
+
 from controller.artifacts import jobs
-from controller.artifacts.findings import Evaluation
+from controller.artifacts.child_process import Heartbeat
+from controller.artifacts.findings import Comparison, Evaluation
+from controller.artifacts.metric_plugins import metric_release
 from controller.domain.catalog import VariantEvent, VariantState
 from controller.domain.ids import VariantId
+from controller.domain.promise import POINT, Promise, broken, compared
+from controller.store.artifacts import artifact_bytes
+from controller.store.searches import search_by_id
+from controller.use_cases.compress_variant import judged_on_other_rows, recipe_of
+from controller.use_cases.remembered_work import Made, Piece, Remembered, once
 from controller.use_cases.variant_work import Finding, Job, Workshop, work_on
-
-ROUNDING = 1e-9
-"""Shares are binary fractions: a drop of exactly the limit must not fail for its last bit."""
+from device_agent.protocol.manifest import GOLDEN_FILE
 
 
 def evaluate_variant(shop: Workshop, variant_id: VariantId) -> VariantState | None:
@@ -15,55 +22,75 @@ def evaluate_variant(shop: Workshop, variant_id: VariantId) -> VariantState | No
     return work_on(shop, variant_id, VariantState.COMPRESSED, _evaluate)
 
 
-def broken_promise(found: Evaluation, accuracy_drop_max: float) -> str | None:
-    """Return in words how the variant breaks the promise; None when it keeps it or when none could be made.
-
-    The promise: the variant's accuracy is at most `accuracy_drop_max` below its source's on the same samples.
-    """
-    if found.value is None or found.source_value is None:
-        return None
-    drop = found.source_value - found.value
-    if drop <= accuracy_drop_max + ROUNDING:
-        return None
-    return (
-        f"accuracy {found.value:.4f} is {drop * 100:.2f} points below the source's {found.source_value:.4f} on "
-        f"{found.samples} samples; at most {accuracy_drop_max * 100:g} points are promised (accuracy_drop_max)"
-    )
+def promise_of(shop: Workshop, job: Job) -> Promise:
+    """Return what the variant must keep: its version's promise, with a search's own limit of the drop in its place."""
+    stored = job.version.promise
+    promise = Promise.from_json(stored) if stored else Promise(drop_max=shop.accuracy_drop_max)
+    if job.claim.search_id is None:
+        return promise
+    with shop.database.reading() as tx:
+        drop = search_by_id(tx, job.claim.search_id).budget.drop
+    return promise if drop is None else Promise(promise.metric, drop, POINT)
 
 
 def _evaluate(shop: Workshop, job: Job) -> Finding:
-    claim, version = job.claim, job.version
-    assert claim.artifact_sha256, "a compressed variant has an artifact"
-    evaluation = shop.blobs.path(version.evaluation_sha256) if version.evaluation_sha256 else None
-    with shop.blobs.scratch() as scratch:
-        golden_file = scratch / "golden.npz"
+    assert job.claim.files, "a compressed variant has files"
+    promise = promise_of(shop, job)
+    done = _judge(shop, job, promise.metric)
+    comparison = Comparison.from_json(done.result)
+    found = comparison.evaluation
+    why_not = broken(found.figures(), promise)
+    golden = {"sha256": done.files[GOLDEN_FILE], "size_bytes": _size(shop, done.files[GOLDEN_FILE]), "packed": None}
+    files = {**job.claim.files, GOLDEN_FILE: golden}
+    return Finding(
+        VariantEvent.PROMISE_BROKEN if why_not else VariantEvent.PROMISE_KEPT,
+        why_not or _words(found),
+        {
+            "golden_sha256": golden["sha256"],
+            "files": files,
+            "evaluation": found.to_json(),
+            "facts": {**(job.claim.facts or {}), "layers": list(comparison.layers)},
+            "wire_bytes": sum((entry["packed"] or entry)["size_bytes"] for entry in files.values()),
+            "error": why_not,
+        },
+    )
+
+
+def _judge(shop: Workshop, job: Job, metric: str) -> Remembered:
+    version, files = job.version, job.claim.files or {}
+    held_out = version.evaluation_sha256 is not None and judged_on_other_rows(recipe_of(job), version)
+    depends_on = {
+        "source": version.artifact_sha256,
+        "files": {name: entry["sha256"] for name, entry in files.items() if name != GOLDEN_FILE},
+        "evaluation": version.evaluation_sha256,
+        "metric": metric,
+        "metric_release": metric_release(metric),
+        "held_out": held_out,
+    }
+
+    def work(scratch: Path, heartbeat: Heartbeat) -> Made:
+        golden = scratch / GOLDEN_FILE
         found = jobs.evaluate(
             shop.blobs.path(version.artifact_sha256),
-            shop.blobs.path(claim.artifact_sha256),
-            golden_file,
-            evaluation,
+            shop.model_file(job.claim.files or {}, scratch),
+            golden,
+            shop.blobs.path(version.evaluation_sha256) if version.evaluation_sha256 else None,
             shop.limits,
-            job.heartbeat,
+            heartbeat,
+            metric=metric,
+            held_out=held_out,
         )
-        golden = shop.blobs.add_file(golden_file)
-    broken = broken_promise(found, shop.accuracy_drop_max)
-    return Finding(
-        VariantEvent.PROMISE_BROKEN if broken else VariantEvent.PROMISE_KEPT,
-        broken or _words(found),
-        {
-            "golden_sha256": golden.sha256,
-            "evaluation": found.to_json(),
-            "wire_bytes": shop.blobs.size_bytes(claim.artifact_sha256) + golden.size_bytes,
-            "error": broken,
-        },
-        (golden,),
-    )
+        return found.to_json(), {GOLDEN_FILE: golden}
+
+    return once(shop, job.at(1, 1), Piece("evaluate", depends_on), work)
+
+
+def _size(shop: Workshop, sha256: str) -> int:
+    with shop.database.reading() as tx:
+        return artifact_bytes(tx, sha256)
 
 
 def _words(found: Evaluation) -> str:
-    if found.value is None or found.source_value is None:
+    if found.value is None:
         return f"no evaluation data, so nothing is promised; {found.golden_rows} golden rows were drawn"
-    return (
-        f"accuracy {found.value:.4f}, the source's is {found.source_value:.4f} on {found.samples} samples; "
-        f"{found.golden_rows} golden rows"
-    )
+    return f"{compared(found.figures())}; {found.golden_rows} golden rows"

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from controller.artifacts import jobs
 from controller.artifacts.errors import ProofFailed
-from controller.artifacts.findings import Evaluation, ModelFacts
+from controller.artifacts.findings import MAIN_FILE, Evaluation, ModelFacts
 from controller.artifacts.manifests import onnx_manifest, opaque_manifest
 from controller.artifacts.recipes import OPAQUE
 from controller.domain.catalog import VariantEvent, VariantState
@@ -15,16 +15,16 @@ from controller.store.database import Transaction, record_change
 from controller.store.variants import lock_image_repository
 from controller.use_cases.variant_work import Finding, Job, Workshop, work_on
 from device_agent.protocol.errors import ProtocolError
-from device_agent.protocol.manifest import Manifest, parse_manifest, target_path
+from device_agent.protocol.manifest import GOLDEN_FILE, Manifest, parse_manifest, target_path
 
 
 def publish_variant(shop: Workshop, variant_id: VariantId) -> VariantState | None:
-    """Move an evaluated variant to published; returns as `work_on` does.
+    """Move a measured variant to published; returns as `work_on` does.
 
     A worker that dies between signing and writing is harmless: the same facts give the same manifest, and signing
     a manifest twice changes nothing.
     """
-    return work_on(shop, variant_id, VariantState.EVALUATED, _publish)
+    return work_on(shop, variant_id, VariantState.MEASURED, _publish)
 
 
 def _publish(shop: Workshop, job: Job) -> Finding:
@@ -60,18 +60,18 @@ def _manifest(shop: Workshop, job: Job) -> Manifest:
         return opaque_manifest(
             shop.blobs, model=version.model, version=version.number, source_sha256=version.artifact_sha256
         )
-    assert claim.artifact_sha256 is not None
-    assert claim.golden_sha256 is not None
+    assert claim.files is not None
     assert claim.facts is not None
     assert claim.evaluation is not None
+    names = sorted(claim.files, key=lambda name: (name != MAIN_FILE, name == GOLDEN_FILE, name))
     return onnx_manifest(
         shop.blobs,
         model=version.model,
         version=version.number,
         recipe=claim.facts["recipe"],
         source_sha256=version.artifact_sha256,
-        main_sha256=claim.artifact_sha256,
-        golden_sha256=claim.golden_sha256,
+        files={name: claim.files[name]["sha256"] for name in names},
+        packed={name: claim.files[name]["packed"]["sha256"] for name in names if claim.files[name]["packed"]},
         facts=ModelFacts.from_json(claim.facts["model"]),
         evaluation=Evaluation.from_json(claim.evaluation),
     )

@@ -4,14 +4,18 @@ Running a task twice, at the same time or again, is harmless: the claim lets one
 result through. A worker that dies leaves a claim that runs out, and the sweep sends the task again.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import structlog
 
+from controller.artifacts import jobs
 from controller.artifacts.blob_store import BlobStore, StoredBlob
 from controller.artifacts.child_process import Heartbeat, Limits
+from controller.artifacts.findings import MAIN_FILE
 from controller.domain.catalog import NEXT_TASK, ModelVersion, VariantEvent, VariantState, transition
 from controller.domain.errors import InvalidInput, Unavailable
 from controller.domain.ids import VariantId
@@ -22,11 +26,14 @@ from controller.store.tables import Row
 from controller.store.variants import Claim, LeaseLost
 from controller.trust.image_repository import ImageRepository
 from controller.use_cases.task_queue import TaskQueue
+from device_agent.protocol.manifest import GOLDEN_FILE
 
 RETRY_AFTER_S = 2.0
 """A variant whose step broke waits this long for each attempt it has had."""
 BEATS_A_LEASE = 4
 """How often a claim is renewed within its time, so that one slow renewal does not lose it."""
+CANCEL_SEEN_S = 2.0
+"""A child at work is ended this soon after its variant was cancelled."""
 _log = structlog.get_logger()
 
 
@@ -45,6 +52,13 @@ class Workshop:
     limits: Limits
     accuracy_drop_max: float
 
+    def model_file(self, files: Mapping[str, Mapping[str, Any]], scratch: Path) -> Path:
+        """Give a variant's files their names inside `scratch` and return the model's; weights may lie beside it."""
+        for name, entry in files.items():
+            if name != GOLDEN_FILE:
+                jobs.lay_out(self.blobs.path(entry["sha256"]), scratch / name)
+        return scratch / MAIN_FILE
+
 
 @dataclass(frozen=True)
 class Job:
@@ -54,6 +68,12 @@ class Job:
     version: ModelVersion
     heartbeat: Heartbeat
     """Renews the claim; to be given to whatever takes long."""
+    place: dict[str, object] = field(default_factory=dict)
+    """Which of how many jobs is at work, for the progress that people see."""
+
+    def at(self, number: int, of: int) -> "Job":
+        """Return the same claim at one of its jobs, counted from 1."""
+        return replace(self, place={"number": number, "of": of})
 
     @property
     def name(self) -> str:
@@ -107,13 +127,15 @@ def _claim(shop: Workshop, variant_id: VariantId, state: VariantState) -> Job | 
         if claimed is None:
             return None
         version = catalog.version_by_id(tx, claimed.version_id)
-    return Job(claimed, version, Heartbeat(lambda: _renew(shop, claimed), shop.lease_s / BEATS_A_LEASE))
+    every_s = min(shop.lease_s / BEATS_A_LEASE, CANCEL_SEEN_S)
+    return Job(claimed, version, Heartbeat(lambda: renew(shop, claimed), every_s))
 
 
-def _renew(shop: Workshop, claimed: Claim) -> None:
+def renew(shop: Workshop, claimed: Claim, progress: Row | None = None) -> None:
+    """Keep the claim and write how far the work is; LeaseLost when it was taken over or cancelled."""
     try:
         with shop.database.writing() as tx:
-            variants.renew(tx, claimed, until=_lease_end(shop, shop.clock()))
+            variants.renew(tx, claimed, progress, until=_lease_end(shop, shop.clock()))
     except Unavailable:
         # The work goes on: if the claim runs out meanwhile, the next renewal or the fence will tell.
         return

@@ -1,4 +1,4 @@
-"""The first page: the fleet at a glance, its rollouts and its latest events.
+"""The first page: the fleet at a glance, its versions, its rollouts and its latest events.
 
 `make_router` is given where the facts come from and what lets somebody in; it knows neither database nor
 settings. The page refreshes itself by fetching its own main part (`/?part=overview`).
@@ -39,23 +39,28 @@ def make_router(overview: Facts, operator_token: Token) -> APIRouter:
 
     @router.get("/")
     def page(request: Request, token: str | None = None, part: str | None = None) -> Response:
-        expected = operator_token(request)
-        if token is not None:
-            return (
-                _let_in(request, token) if is_operator(token, expected) else _refuse("That token is not the right one.")
-            )
-        if not is_operator(request.cookies.get(COOKIE, ""), expected):
-            return _refuse("This page is for operators.")
+        turned_away = turn_away(request, token, operator_token(request))
+        if turned_away:
+            return turned_away
         template = "overview.html" if part == "overview" else "page.html"
-        return _html(template, 200, overview=overview(request))
+        return html(template, 200, overview=overview(request))
 
     @router.get("/static/{name}")
     def static(name: str) -> Response:
         if name not in STATIC:
-            return _html("missing.html", 404)
+            return html("missing.html", 404)
         return FileResponse(_STATIC_DIR / name, media_type=STATIC[name], headers={"Cache-Control": "max-age=3600"})
 
     return router
+
+
+def turn_away(request: Request, token: str | None, expected: str) -> Response | None:
+    """Return the answer to who does not show the operator's cookie, or brings the token for it; None for who does."""
+    if token is not None:
+        return _let_in(request, token) if is_operator(token, expected) else _refuse("That token is not the right one.")
+    if not is_operator(request.cookies.get(COOKIE, ""), expected):
+        return _refuse("This page is for operators.")
+    return None
 
 
 def is_operator(shown: str, expected: str) -> bool:
@@ -105,8 +110,13 @@ _templates = Environment(
 _templates.filters.update(ago=ago, iso=iso, stage_rows=stage_rows)
 
 
+def add_filters(**filters: Callable[..., object]) -> None:
+    """Let templates use these, too."""
+    _templates.filters.update(filters)
+
+
 def _let_in(request: Request, token: str) -> Response:
-    response = RedirectResponse("/", 303, HEADERS)
+    response = RedirectResponse(request.url.path, 303, HEADERS)
     response.set_cookie(
         COOKIE, token, max_age=COOKIE_S, httponly=True, samesite="lax", secure=request.url.scheme == "https"
     )
@@ -114,8 +124,14 @@ def _let_in(request: Request, token: str) -> Response:
 
 
 def _refuse(reason: str) -> Response:
-    return _html("sign_in.html", 401, reason=reason)
+    return html("sign_in.html", 401, reason=reason)
 
 
-def _html(template: str, status: int, **facts: object) -> Response:
-    return HTMLResponse(_templates.get_template(template).render(facts), status, HEADERS)
+def html(template: str, status: int, **facts: object) -> Response:
+    """Return a page."""
+    return HTMLResponse(render(template, **facts), status, HEADERS)
+
+
+def render(template: str, **facts: object) -> str:
+    """Return a template with facts in it."""
+    return _templates.get_template(template).render(facts)

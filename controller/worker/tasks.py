@@ -8,6 +8,7 @@ from controller.domain.catalog import VariantState
 from controller.domain.ids import VariantId
 from controller.use_cases.compress_variant import compress_variant
 from controller.use_cases.evaluate_variant import evaluate_variant
+from controller.use_cases.measure_variant import measure_variant
 from controller.use_cases.publish_variant import publish_variant
 from controller.use_cases.sweep import Hook, sweep
 from controller.use_cases.variant_work import Workshop
@@ -18,6 +19,7 @@ VariantTask = Callable[[Workshop, VariantId], VariantState | None]
 VARIANT_TASKS: dict[str, VariantTask] = {
     "compress_variant": compress_variant,
     "evaluate_variant": evaluate_variant,
+    "measure_variant": measure_variant,
     "publish_variant": publish_variant,
 }
 

@@ -118,6 +118,10 @@ class Fields:
         """Return an object inside this one."""
         return Fields(self._object.get(name), f"{self._where}.{name}")
 
+    def optional_child(self, name: str) -> "Fields | None":
+        """Return the object, or None where the field is absent or null."""
+        return None if self._object.get(name) is None else self.child(name)
+
     def children(self, name: str, read: "Callable[[Fields], T]", *, most: int = 1000) -> tuple[T, ...]:
         """Read a list of objects."""
         value = self._object.get(name)

@@ -22,6 +22,43 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Artifact file names: a base name, never a path."""
 GOLDEN_FILE = "golden.npz"
 """The artifact with golden tensors: arrays `input:NAME` and `output:NAME`, stacked along the first axis."""
+XZ = "xz"
+"""An xz stream within the bounds of `packing.unpack`."""
+ENCODINGS = (XZ,)
+"""Packed forms that devices of this release can unpack."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An artifact's bytes as they travel, smaller than the artifact itself."""
+
+    encoding: str
+    """One of ENCODINGS."""
+    length: int
+    sha256: str
+    chunks: tuple[str, ...]
+
+    @classmethod
+    def read(cls, fields: Fields, name: str, length_max: int) -> "Packed":
+        """Read the packed form of an artifact of `length_max` bytes.
+
+        INCOMPATIBLE for an encoding that this release does not know: a newer agent may.
+        """
+        encoding = fields.text("encoding", pattern=NAME)
+        if encoding not in ENCODINGS:
+            raise ProtocolError(
+                Code.INCOMPATIBLE,
+                f"{name} is packed as {encoding!r}; this release unpacks {', '.join(ENCODINGS)}",
+                role="manifest",
+            )
+        packed = cls(encoding, *_content(fields, f"the packed {name}"))
+        if packed.length >= length_max:
+            raise ProtocolError(
+                Code.MALFORMED,
+                f"{name} has {length_max} bytes and its packed form {packed.length}; it must have fewer",
+                role="manifest",
+            )
+        return packed
 
 
 @dataclass(frozen=True)
@@ -32,23 +69,36 @@ class ArtifactEntry:
     length: int
     sha256: str
     chunks: tuple[str, ...]
+    packed: Packed | None = None
+    """The form that travels, where it is worth packing; None where the artifact travels as it is."""
 
     @classmethod
     def read(cls, fields: Fields) -> "ArtifactEntry":
         """Read and check one entry; the number of chunk hashes must fit the length."""
-        entry = cls(
-            fields.text("name", pattern=FILE_NAME),
-            fields.integer("length"),
-            fields.text("sha256", pattern=SHA256_HEX),
-            fields.texts("chunks", most=2**16),
+        name = fields.text("name", pattern=FILE_NAME)
+        length, sha256, chunks = _content(fields, name)
+        packed = fields.optional_child("packed")
+        return cls(name, length, sha256, chunks, Packed.read(packed, name, length) if packed else None)
+
+    @property
+    def wire_bytes(self) -> int:
+        """How much a device downloads for it when it has nothing yet."""
+        return self.packed.length if self.packed else self.length
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as the manifest holds it; without a packed form it says nothing of one."""
+        return {name: value for name, value in asdict(self).items() if name != "packed" or value is not None}
+
+
+def _content(fields: Fields, what: str) -> tuple[int, str, tuple[str, ...]]:
+    """Read length, sha256 and chunk hashes; MALFORMED where their number does not fit the length."""
+    length, chunks = fields.integer("length"), fields.texts("chunks", most=2**16)
+    sha256 = fields.text("sha256", pattern=SHA256_HEX)
+    if len(chunks) != -(-length // CHUNK_BYTES):
+        raise ProtocolError(
+            Code.MALFORMED, f"manifest names {len(chunks)} chunks for {length} bytes of {what}", role="manifest"
         )
-        if len(entry.chunks) != -(-entry.length // CHUNK_BYTES):
-            raise ProtocolError(
-                Code.MALFORMED,
-                f"manifest names {len(entry.chunks)} chunks for {entry.length} bytes of {entry.name}",
-                role="manifest",
-            )
-        return entry
+    return length, sha256, chunks
 
 
 @dataclass(frozen=True)
@@ -136,12 +186,19 @@ class Manifest:
 
     @property
     def artifact_bytes(self) -> int:
-        """How much a device downloads when it has nothing yet."""
+        """How much the model takes on a device's disk."""
         return sum(entry.length for entry in self.artifacts)
+
+    @property
+    def wire_bytes(self) -> int:
+        """How much a device downloads when it has nothing yet."""
+        return sum(entry.wire_bytes for entry in self.artifacts)
 
     def to_bytes(self) -> bytes:
         """Return the one encoding that is signed: sorted keys, no spaces, UTF-8."""
-        return json.dumps({"schema": 1, **asdict(self)}, sort_keys=True, separators=(",", ":")).encode()
+        artifacts = [entry.to_json() for entry in self.artifacts]
+        document = {"schema": 1, **asdict(self), "artifacts": artifacts}
+        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
 def target_path(model: str, version: int, variant: str, channel: str = "dev") -> str:

@@ -9,6 +9,8 @@ from typing import Any
 from device_agent.protocol.fields import Fields
 from device_agent.protocol.manifest import NAME, Runtime
 
+THREADS_MAX = 256
+
 
 @dataclass(frozen=True)
 class DeviceProfile:
@@ -22,13 +24,15 @@ class DeviceProfile:
     engine_version: str
     opset_max: int
     precisions: tuple[str, ...]
-    """What the class runs well, best first: the first variant in this order that fits is chosen."""
+    """What the class runs, best first: the order decides between variants that were not measured for the class."""
     memory_bytes: int
     """What a model may use at its peak."""
+    threads: int = 1
+    """How many threads answer one request."""
 
     @classmethod
     def read(cls, fields: Fields) -> "DeviceProfile":
-        """Read a profile as a device sends it."""
+        """Read a profile as a device sends it; `threads` is missing from those of older agents."""
         return cls(
             name=fields.text("name", pattern=NAME),
             arch=fields.text("arch", most=32),
@@ -37,6 +41,7 @@ class DeviceProfile:
             opset_max=fields.integer("opset_max", most=1000),
             precisions=fields.texts("precisions", most=16),
             memory_bytes=fields.integer("memory_bytes"),
+            threads=1 if fields.raw("threads") is None else fields.integer("threads", least=1, most=THREADS_MAX),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -30,20 +30,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--store", required=True, type=Path, metavar="DIR", help="directory that models are loaded from"
     )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that answer one request")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         public = listen_tcp(options.listen)
     except (OSError, ValueError) as error:
         parser.error(f"cannot listen on {options.listen}: {error}")
-    asyncio.run(serve(public, options.control, options.store))
+    asyncio.run(serve(public, options.control, options.store, options.threads))
 
 
-async def serve(public: socket.socket, control_path: Path, store: Path) -> None:
+async def serve(public: socket.socket, control_path: Path, store: Path, threads: int) -> None:
     """Serve the public socket and a control socket at `control_path` until told to stop."""
     stopping = asyncio.Event()
     counters = CounterBook()
-    slots = Slots(counters)
+    slots = Slots(counters, threads=threads)
     address = address_of(public)
     with ThreadPoolExecutor(1, thread_name_prefix="inference") as pool:
         inference = OpenInference(slots, pool)

@@ -4,7 +4,7 @@
 |-----------------------|-----------------------------------------------------------------------------|
 | POST /control/load    | 200 once the new model serves and the old one is gone; 422 E_LOAD otherwise |
 | POST /control/unload  | 200                                                                         |
-| GET /control/status   | process id, public address, what each slot serves with its counts           |
+| GET /control/status   | process id, public address, threads, what each slot serves with its counts  |
 | POST /control/collect | windows of the counters since the last collect                              |
 | POST /control/stop    | 200, then the process drains and exits                                      |
 
@@ -79,7 +79,7 @@ class Control:
             }
             for occupant in self._slots
         }
-        return {"pid": os.getpid(), "address": self._address, "slots": slots}
+        return {"pid": os.getpid(), "address": self._address, "threads": self._slots.threads, "slots": slots}
 
     async def _collect(self, _body: bytes) -> dict[str, Any]:
         return {"slots": self._counters.collect(time.monotonic())}

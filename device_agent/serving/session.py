@@ -56,15 +56,17 @@ class LoadedModel:
         _trim_heap()
 
 
-def load_model(path: Path) -> LoadedModel:
+def load_model(path: Path, *, threads: int = 1) -> LoadedModel:
     """Load the model at `path` and run it, with the first golden row of its directory or else with zeros.
 
-    Loading is given the path, not bytes: the runtime then maps external data and releases the interpreter
-    lock, so that other threads keep answering. Raises LoadError.
+    `threads` threads work on one run, the caller's included. Loading is given the path, not bytes: the runtime
+    then maps external data and releases the interpreter lock, so that other threads keep answering. Raises LoadError.
     """
     before_bytes, started_s = resident_bytes(), time.perf_counter()
     try:
-        session = onnxruntime.InferenceSession(os.fspath(path), _session_options(), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            os.fspath(path), _session_options(threads), providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # see LoadedModel.run
         raise LoadError(f"{path.name} cannot be loaded: {error}") from error
     signature = Signature(_specs(session.get_inputs(), "input"), _specs(session.get_outputs(), "output"))
@@ -74,9 +76,9 @@ def load_model(path: Path) -> LoadedModel:
     return model
 
 
-def _session_options() -> Any:
+def _session_options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Spinning threads doubled the processor time of a request on two cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

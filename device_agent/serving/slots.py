@@ -77,7 +77,9 @@ class Occupant:
 class Slots:
     """All slots of the process. Belongs to the event loop: no method is for other threads."""
 
-    def __init__(self, counters: CounterBook, *, drain_s: float = DRAIN_S) -> None:
+    def __init__(self, counters: CounterBook, *, threads: int = 1, drain_s: float = DRAIN_S) -> None:
+        self.threads = threads
+        """How many threads answer one request."""
         self._counters = counters
         self._drain_s = drain_s
         self._occupants: dict[str, Occupant] = {}
@@ -107,7 +109,7 @@ class Slots:
             current = self._occupants.get(order.slot)
             if current and current.order == order:
                 return current.model
-            model = await asyncio.to_thread(load_model, order.path)
+            model = await asyncio.to_thread(load_model, order.path, threads=self.threads)
             counters = self._counters.open(order.slot, order.manifest, time.monotonic())
             self._occupants[order.slot] = Occupant(order, model, counters)
             if current:

@@ -10,7 +10,7 @@ import time
 
 from ops.benchmarks.findings import machine, revision, table
 
-NAMES = ("poll", "ingest")
+NAMES = ("poll", "ingest", "compress")
 
 
 def main() -> None:

@@ -104,7 +104,8 @@ def test_the_page_shows_fleet_rollout_and_events_and_follows_what_happens(
     page: Page, address: tuple[str, str], fleet: Fleet
 ) -> None:
     enter(page, address)
-    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="digits"))
+    table = page.get_by_role("group", name="Fleet by version")
+    row = table.get_by_role("row").filter(has=page.get_by_role("rowheader", name="digits"))
     expect(row).to_contain_text("100 %")
     expect(page.get_by_text("0 of 1 healthy")).to_be_visible()
     expect(page.get_by_role("cell", name="rollout.created")).to_be_visible()

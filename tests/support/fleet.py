@@ -4,6 +4,7 @@ Devices here take assignments and report through the same use cases as real ones
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -12,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import insert, select
 
 from controller.domain.catalog import VariantState
+from controller.domain.costs import Cost
 from controller.domain.fleet import Device
 from controller.domain.ids import DeviceId
 from controller.store import catalog, devices, tables
@@ -23,15 +25,21 @@ from controller.use_cases.issue_assignments import CurrentAssignment, issue_assi
 from controller.use_cases.record_reports import record_reports
 from device_agent.protocol.messages import FailureStage, LifecycleItem, LifecycleState, ReportBatch
 from device_agent.protocol.profile import DeviceProfile
+from tests.support.decisions import NO_COSTS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def profile(
-    name: str = "camera", *, precisions: tuple[str, ...] = ("fp32",), memory_bytes: int = 10**9
+    name: str = "camera",
+    *,
+    precisions: tuple[str, ...] = ("fp32",),
+    memory_bytes: int = 10**9,
+    threads: int = 1,
+    engine: str = "onnxruntime",
 ) -> DeviceProfile:
     """Return a device profile."""
-    return DeviceProfile(name, "x86_64", "onnxruntime", "1.32.0", 26, precisions, memory_bytes)
+    return DeviceProfile(name, "x86_64", engine, "1.32.0", 26, precisions, memory_bytes, threads)
 
 
 def manifest_digest(number: int, precision: str = "fp32") -> str:
@@ -61,29 +69,36 @@ class Fleet:
         """Let time pass."""
         self.now += timedelta(seconds=seconds)
 
-    def publish(self, number: int, *, precision: str = "fp32") -> str:
+    def publish(self, number: int, *, precision: str = "fp32", costs: Mapping[str, Cost] = NO_COSTS) -> str:
         """Add a version with one published variant; return the manifest's sha256."""
         manifest = manifest_digest(number, precision)
-        runtime = {"engine": "onnxruntime", "opset": 17, "operators": [], "precision": precision, "memory_bytes": 1000}
         with self.database.writing() as tx:
             model_id = catalog.model_named(tx, self.model)
             artifact = {"sha256": manifest, "size_bytes": 1, "created_at": self.now}
             version = {"id": f"ve_{number}", "model_id": model_id, "number": number, "format": "onnx", "notes": ""}
-            variant = {
-                "id": f"va_{number}",
-                "version_id": version["id"],
-                "recipe": precision,
-                "state": VariantState.PUBLISHED,
-                "runtime": runtime,
-                "target": f"dev/{self.model}/{number}/{precision}/manifest.json",
-                "manifest_sha256": manifest,
-                "manifest_bytes": 500,
-                "wire_bytes": 1000,
-                "updated_at": self.now,
-            }
             tx.execute(insert(tables.artifact).values(artifact))
             stored = {**version, "artifact_sha256": manifest, "created_at": self.now}
             tx.execute(insert(tables.model_version).values(stored))
+        return self.publish_variant(number, precision=precision, costs=costs)
+
+    def publish_variant(self, number: int, *, precision: str, costs: Mapping[str, Cost] = NO_COSTS) -> str:
+        """Add a published variant, named after its precision, to a version; return the manifest's sha256."""
+        manifest = manifest_digest(number, precision)
+        runtime = {"engine": "onnxruntime", "opset": 17, "operators": [], "precision": precision, "memory_bytes": 1000}
+        variant = {
+            "id": f"va_{number}_{precision}",
+            "version_id": f"ve_{number}",
+            "recipe": precision,
+            "state": VariantState.PUBLISHED,
+            "runtime": runtime,
+            "target": f"dev/{self.model}/{number}/{precision}/manifest.json",
+            "manifest_sha256": manifest,
+            "manifest_bytes": 500,
+            "wire_bytes": 1000,
+            "costs": {name: cost.to_json() for name, cost in costs.items()},
+            "updated_at": self.now,
+        }
+        with self.database.writing() as tx:
             tx.execute(insert(tables.variant).values(**variant, attempts=1, created_at=self.now))
             record_change(tx, self.now)
         return manifest

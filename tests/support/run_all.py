@@ -3,6 +3,7 @@
 With arguments it is pytest with these arguments and nothing else.
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     untried = [part for part in PARTS if part.tests and not _has(part.find)]
     for part in untried:
         _say(f"NOT TRIED: {part.tests}, because {part.name} is missing; apt-get install {part.package} as root")
+    if importlib.util.find_spec("torch") is None:
+        _say("NOT TRIED: tests marked torch, because PyTorch is missing; tests/README.md says how to run them")
     checks = _timed("linters, types and import contracts", ["./run", "check"])
     tests = _pytest(
         ["-n", PROCESSES, "--dist", "loadgroup", "--no-loadscope-reorder", *(f"--ignore={p.tests}" for p in untried)]

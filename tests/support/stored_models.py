@@ -1,10 +1,12 @@
 """Small models in a model store, without an engine: the store and the journal know only bytes."""
 
 import hashlib
+import lzma
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from device_agent.protocol.manifest import CHUNK_BYTES, ArtifactEntry, Manifest
+from device_agent.protocol.manifest import CHUNK_BYTES, XZ, ArtifactEntry, Manifest, Packed
+from device_agent.protocol.packing import DICTIONARY_BYTES
 from device_agent.slots import ModelStore
 from tests.support.manifests import a_manifest
 
@@ -14,6 +16,18 @@ def entry_of(name: str, content: bytes) -> ArtifactEntry:
     chunks = [content[start : start + CHUNK_BYTES] for start in range(0, len(content), CHUNK_BYTES)]
     hashes = tuple(hashlib.sha256(chunk).hexdigest() for chunk in chunks)
     return ArtifactEntry(name, len(content), hashlib.sha256(content).hexdigest(), hashes)
+
+
+def xz_stream(content: bytes, *, dictionary_bytes: int = DICTIONARY_BYTES) -> bytes:
+    """Return an xz stream of some bytes, made quickly."""
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": dictionary_bytes}]
+    return lzma.compress(content, format=lzma.FORMAT_XZ, check=lzma.CHECK_NONE, filters=filters)
+
+
+def packed_entry_of(name: str, content: bytes, stream: bytes) -> ArtifactEntry:
+    """Return the manifest's entry for some bytes that travel as `stream`, whatever that unpacks to."""
+    form = entry_of(name, stream)
+    return replace(entry_of(name, content), packed=Packed(XZ, form.length, form.sha256, form.chunks))
 
 
 @dataclass(frozen=True)

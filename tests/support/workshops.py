@@ -77,13 +77,16 @@ def add_opaque(shop: Workshop, folder: Path) -> VersionId:
     return add(shop, file, format="opaque")
 
 
-def add(shop: Workshop, model: Path, evaluation: Path | None = None, **request: Any) -> VersionId:
+def add(
+    shop: Workshop, model: Path, evaluation: Path | None = None, calibration: Path | None = None, **request: Any
+) -> VersionId:
     """Upload the files and add them as the next version of the model `digits`, which is created when missing."""
     with shop.database.reading() as tx:
         exists = tx.execute(select(tables.model.c.id).where(tables.model.c.name == "digits")).first()
     if not exists:
         create_model(shop.database, "digits", "", now=NOW)
-    wanted = VersionRequest("digits", upload(shop, model), upload(shop, evaluation) if evaluation else None, **request)
+    data = [upload(shop, file) if file else None for file in (evaluation, calibration)]
+    wanted = VersionRequest("digits", upload(shop, model), *data, **request)
     return add_version(shop.database, shop.blobs, shop.tasks, wanted, shop.limits, now=NOW)
 
 

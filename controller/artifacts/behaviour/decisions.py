@@ -29,16 +29,24 @@ class Decisions:
 
 def decide(outputs: Tensors) -> Decisions | None:
     """Return the decisions, or None for outputs that name no class."""
-    fractions = [array for array in outputs.values() if array.dtype.kind == "f"]
-    for scores in fractions:
-        if scores.ndim == 2 and scores.shape[1] > 1:
-            return _by_scores(scores.astype(np.float64))
-    for scores in fractions:
-        if _is_column(scores):
-            return _by_threshold(scores.reshape(-1).astype(np.float64))
+    scores = class_scores(outputs)
+    if scores is not None:
+        return _by_scores(scores) if scores.shape[1] > 1 else _by_threshold(scores.reshape(-1))
     for named in outputs.values():
         if named.dtype.kind in "iu" and _is_column(named):
             return Decisions(named.reshape(-1), np.ones(len(named)), None)
+    return None
+
+
+def class_scores(outputs: Tensors) -> Array | None:
+    """Return the scores by which the first two rules decide, float64 [rows, classes] or [rows, 1]; None without."""
+    fractions = [array for array in outputs.values() if array.dtype.kind == "f"]
+    for scores in fractions:
+        if scores.ndim == 2 and scores.shape[1] > 1:
+            return scores.astype(np.float64)
+    for scores in fractions:
+        if _is_column(scores):
+            return scores.reshape(-1, 1).astype(np.float64)
     return None
 
 
@@ -48,7 +56,10 @@ def _is_column(array: Array) -> bool:
 
 def _by_scores(scores: Array) -> Decisions:
     best = np.sort(scores, axis=1)[:, -2:]
-    return Decisions(scores.argmax(axis=1), best[:, 1] - best[:, 0], scores.shape[1])
+    # Two scores that are both infinite are a draw.
+    margins = np.zeros(len(best))
+    np.subtract(best[:, 1], best[:, 0], where=best[:, 1] != best[:, 0], out=margins)
+    return Decisions(scores.argmax(axis=1), margins, scores.shape[1])
 
 
 def _by_threshold(scores: Array) -> Decisions:

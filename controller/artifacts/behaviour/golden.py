@@ -1,8 +1,9 @@
 """Golden tensors: inputs with the outputs that a variant must give for them on every device, within a tolerance.
 
 Rows come from the evaluation data, from every class in turn and the closest decisions first, for that is where a
-wrong answer shows; without evaluation data they are drawn from a seeded generator. All rows are run at once,
-here and on the device, because dynamic quantization takes its scales from all rows of a run.
+wrong answer shows, or spread over the range where there are no classes; without evaluation data they are drawn from
+a seeded generator. All rows are run at once, here and on the device, because dynamic quantization takes its scales
+from all rows of a run.
 
 The tolerance is measured. The rows are run with graph optimisation off and on, on one thread and on two, and with
 every input moved to the next number that its type can hold, which stands for other processors' last bits:
@@ -67,14 +68,17 @@ def make_golden(model: Path, inputs: Tensors) -> Golden:
     return Golden(inputs, outputs, absolute, FLOOR)
 
 
-def choose_rows(samples: Samples, decisions: Decisions) -> Tensors:
-    """Return golden inputs out of the samples: every class in turn, in each the closest decision first."""
-    wanted = samples.rows_a_run if samples.rows_a_run > 1 else _rows_that_fit(samples.inputs)
-    closest_first = np.lexsort((np.arange(len(samples)), decisions.margins))
-    by_class = [closest_first[samples.labels[closest_first] == label] for label in np.unique(samples.labels)]
-    in_turn = [row for rows in itertools.zip_longest(*by_class) for row in rows if row is not None]
-    chosen = np.sort(np.array(in_turn[:wanted]))
-    return {name: array[chosen] for name, array in samples.inputs.items()}
+def choose_rows(samples: Samples, decisions: Decisions | None, rows_at_once: int | None = None) -> Tensors:
+    """Return golden inputs out of the samples: every class in turn, in each the closest decision first.
+
+    `rows_at_once` is how many rows the model fixes for a run; None where it leaves them free.
+
+    Samples without a class are taken for what the model decides. Where it decides nothing (None), rows are spread
+    evenly over the range of the first number of their labels, or without labels over the file.
+    """
+    wanted = rows_at_once or _rows_that_fit(samples.inputs)
+    order = _evenly_spread(samples, wanted) if decisions is None else _in_turn(samples, decisions)
+    return samples.take(np.sort(order[:wanted])).inputs
 
 
 def draw_rows(specs: Iterable[TensorSpec]) -> Tensors:
@@ -87,6 +91,20 @@ def draw_rows(specs: Iterable[TensorSpec]) -> Tensors:
         values = generator.normal(size=shape) if dtype.kind == "f" else generator.integers(0, 2, shape)
         drawn[spec.name] = np.asarray(values).astype(dtype)
     return drawn
+
+
+def _in_turn(samples: Samples, decisions: Decisions) -> Array:
+    classes = decisions.labels if samples.classes is None else samples.classes
+    closest_first = np.lexsort((np.arange(len(samples)), decisions.margins))
+    by_class = [closest_first[classes[closest_first] == label] for label in np.unique(classes)]
+    return np.array([row for rows in itertools.zip_longest(*by_class) for row in rows if row is not None])
+
+
+def _evenly_spread(samples: Samples, wanted: int) -> Array:
+    rows = len(samples)
+    by = np.arange(rows) if samples.numbers is None else samples.numbers.reshape(rows, -1)[:, 0]
+    places = np.linspace(0, rows - 1, min(wanted, rows)).round().astype(np.int64)
+    return np.argsort(by, kind="stable")[places]
 
 
 def _rows_that_fit(inputs: Tensors) -> int:

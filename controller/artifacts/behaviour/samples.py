@@ -1,23 +1,25 @@
-"""Evaluation data: an `.npz` file with inputs and labels, read without trust.
+"""Evaluation and calibration data: `.npz` files with inputs and labels, read without trust.
 
     inputs          one row a sample, for a model with one input
     input:NAME      instead, for a model with several inputs: one array for each
-    labels          one whole number a sample: the class, counted from 0
+    labels          of evaluation data, may be left out:
+                    one whole number a sample: the class, counted from 0
+                    or numbers with fractions, one row a sample: what a regression should answer
 
-Codes: `evaluation_format`, `evaluation_dtype`, `evaluation_shape`, `evaluation_labels`. Nothing is unpickled.
+Codes: `evaluation_format`, `evaluation_dtype`, `evaluation_shape`, `evaluation_labels`, and for calibration data
+the first three with `calibration_`.
 """
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from controller.artifacts.behaviour.arrays import CALIBRATION, EVALUATION, Origin, read_arrays
 from controller.artifacts.graph.sessions import Array, Tensors, rows_a_run
-from controller.domain.errors import InvalidInput
+from controller.artifacts.steps.interface import Calibration
 from device_agent.protocol.manifest import TensorSpec
 
-EVALUATION_FIELD = "/evaluation_sha256"
 LABELS = "labels"
 DTYPES = {
     "BOOL": "bool",
@@ -30,81 +32,154 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs of a model with their labels, row by row."""
+    """Inputs of a model, row by row, with their labels where there are any."""
 
     inputs: Tensors
-    labels: Array
+    labels: Array | None
+    """Classes, int64 [rows], or what a regression should answer, float64 [rows, ...]."""
     rows_a_run: int
     """How many rows the model takes at once; 1 where it is free."""
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(next(iter(self.inputs.values())))
+
+    @property
+    def classes(self) -> Array | None:
+        """The labels, where they are classes."""
+        return self.labels if self.labels is not None and self.labels.dtype.kind in "iu" else None
+
+    @property
+    def numbers(self) -> Array | None:
+        """The labels, where they are what a regression should answer."""
+        return self.labels if self.labels is not None and self.labels.dtype.kind == "f" else None
+
+    def take(self, rows: Array) -> "Samples":
+        """Return the rows with these numbers, in this order."""
+        inputs = {name: array[rows] for name, array in self.inputs.items()}
+        return Samples(inputs, None if self.labels is None else self.labels[rows], self.rows_a_run)
+
+    def first_run(self) -> "Samples":
+        """Return the rows that the model takes first."""
+        return self.take(np.arange(self.rows_a_run))
 
 
 def read_samples(path: Path, specs: tuple[TensorSpec, ...]) -> Samples:
     """Return the samples, checked against the model's inputs; InvalidInput names the array that does not fit."""
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path, EVALUATION)
     labels = _labels(arrays)
-    inputs = {spec.name: _input(arrays, spec, alone=len(specs) == 1) for spec in specs}
-    for name, array in inputs.items():
-        if len(array) != len(labels):
-            raise refused("evaluation_shape", f"{name!r} has {len(array)} rows and {LABELS!r} has {len(labels)}")
-    run = rows_a_run(specs) or 1
-    if len(labels) % run:
-        raise refused("evaluation_shape", f"the model takes {run} rows at a time; {len(labels)} is no multiple of it")
-    return Samples(inputs, labels, run)
+    inputs = _inputs(arrays, specs, EVALUATION)
+    if labels is None:
+        _refuse_unread(arrays, specs)
+    else:
+        _refuse_unequal_rows(inputs, LABELS, len(labels), EVALUATION)
+    return Samples(inputs, labels, _rows_a_run(inputs, specs, EVALUATION))
+
+
+def read_inputs(path: Path, specs: tuple[TensorSpec, ...]) -> Calibration:
+    """Return unlabelled inputs, checked in the same way; whatever else the file holds is not looked at."""
+    inputs = _inputs(read_arrays(path, CALIBRATION), specs, CALIBRATION)
+    return Calibration(inputs, _rows_a_run(inputs, specs, CALIBRATION))
+
+
+def split(samples: Samples) -> tuple[Calibration, Samples]:
+    """Return what a variant may learn from and what it is judged on, when one file has to serve for both.
+
+    Of the runs in their order, those with an even index calibrate and those with an odd one judge. Runs of one row
+    with a class are counted within their class, so that a file whose classes come by turns is halved in every one.
+    InvalidInput(`evaluation_shape`) for fewer than two runs.
+    """
+    runs = np.arange(len(samples)).reshape(-1, samples.rows_a_run)
+    if len(runs) < 2:
+        raise EVALUATION.refused(
+            "shape",
+            f"{len(samples)} rows cannot be halved to calibrate on one part and judge by the other; give more rows, or "
+            "calibration data of their own",
+        )
+    if samples.rows_a_run == 1 and samples.classes is not None:
+        runs = runs[np.argsort(samples.classes, kind="stable")]
+    learnt, judged = (np.sort(runs[start::2], axis=0).reshape(-1) for start in (0, 1))
+    calibration = samples.take(learnt)
+    return Calibration(calibration.inputs, samples.rows_a_run), samples.take(judged)
 
 
 def refuse_labels_beyond(samples: Samples, classes: int | None) -> None:
     """Raise InvalidInput when a label names a class that the model cannot answer; None: any class may be."""
-    highest = int(samples.labels.max())
-    if classes is not None and highest >= classes:
-        raise refused(
-            "evaluation_labels", f"a label is {highest}; the model tells {classes} classes apart, 0 to {classes - 1}"
-        )
+    if samples.classes is None or classes is None:
+        return
+    highest = int(samples.classes.max())
+    if highest >= classes:
+        told = f"a label is {highest}; the model tells {classes} classes apart, 0 to {classes - 1}"
+        raise EVALUATION.refused("labels", told)
 
 
-def refused(code: str, detail: str) -> InvalidInput:
-    """Return the refusal of evaluation data."""
-    return InvalidInput(f"evaluation data: {detail}", code=code, field=EVALUATION_FIELD)
-
-
-def _read_arrays(path: Path) -> Tensors:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise refused(
-            "evaluation_format",
-            f"the file is not an .npz of plain arrays ({error}); write it with "
-            "numpy.savez_compressed(path, inputs=..., labels=...)",
-        ) from error
-
-
-def _labels(arrays: Tensors) -> Array:
+def _labels(arrays: Tensors) -> Array | None:
     labels = arrays.get(LABELS)
     if labels is None:
-        raise refused("evaluation_format", f"the array {LABELS!r} is missing; the file has {sorted(arrays)}")
+        return None
+    if labels.dtype.kind == "f":
+        return _numbers(labels)
     if labels.dtype.kind not in "iu":
-        raise refused("evaluation_dtype", f"{LABELS!r} is {labels.dtype}; expected whole numbers, such as int64")
+        raise EVALUATION.refused(
+            "dtype", f"{LABELS!r} is {labels.dtype}; expected whole numbers for classes, or floats for a regression"
+        )
     if labels.ndim != 1 or not len(labels):
-        raise refused("evaluation_shape", f"{LABELS!r} has shape {list(labels.shape)}; expected one class a sample")
+        raise EVALUATION.refused(
+            "shape", f"{LABELS!r} has shape {list(labels.shape)}; expected one class a sample, or floats"
+        )
     if labels.min() < 0:
-        raise refused("evaluation_labels", f"a label is {int(labels.min())}; classes count from 0")
+        raise EVALUATION.refused("labels", f"a label is {int(labels.min())}; classes count from 0")
     return labels.astype(np.int64)
 
 
-def _input(arrays: Tensors, spec: TensorSpec, *, alone: bool) -> Array:
+def _numbers(labels: Array) -> Array:
+    if not labels.ndim or not labels.size:
+        raise EVALUATION.refused("shape", f"{LABELS!r} has shape {list(labels.shape)}; expected one row a sample")
+    if not np.isfinite(labels).all():
+        raise EVALUATION.refused("labels", f"{LABELS!r} holds values that are not finite numbers")
+    return labels.astype(np.float64)
+
+
+def _refuse_unread(arrays: Tensors, specs: tuple[TensorSpec, ...]) -> None:
+    # Without labels a variant is judged more mildly: that must not happen by a misspelt name.
+    unread = sorted(arrays.keys() - {"inputs"} - {f"input:{spec.name}" for spec in specs})
+    if unread:
+        told = f"the array {LABELS!r} is missing, and {', '.join(map(repr, unread))} is nothing that is known"
+        raise EVALUATION.refused("format", f"{told}; rename it, or leave it out to evaluate without labels")
+
+
+def _inputs(arrays: Tensors, specs: tuple[TensorSpec, ...], origin: Origin) -> Tensors:
+    inputs = {spec.name: _input(arrays, spec, origin, alone=len(specs) == 1) for spec in specs}
+    first, rows = next((name, len(array)) for name, array in inputs.items())
+    _refuse_unequal_rows(inputs, first, rows, origin)
+    if not rows:
+        raise origin.refused("shape", f"{first!r} has no rows")
+    return inputs
+
+
+def _refuse_unequal_rows(inputs: Tensors, other: str, rows: int, origin: Origin) -> None:
+    for name, array in inputs.items():
+        if len(array) != rows:
+            raise origin.refused("shape", f"{name!r} has {len(array)} rows and {other!r} has {rows}")
+
+
+def _rows_a_run(inputs: Tensors, specs: tuple[TensorSpec, ...], origin: Origin) -> int:
+    run, rows = rows_a_run(specs) or 1, len(next(iter(inputs.values())))
+    if rows % run:
+        raise origin.refused("shape", f"the model takes {run} rows at a time; {rows} is no multiple of it")
+    return run
+
+
+def _input(arrays: Tensors, spec: TensorSpec, origin: Origin, *, alone: bool) -> Array:
     names = [f"input:{spec.name}", *(["inputs"] if alone else [])]
     found = next((name for name in names if name in arrays), None)
     if found is None:
         wanted = " or ".join(map(repr, names))
-        raise refused("evaluation_format", f"the array {wanted} is missing; the file has {sorted(arrays)}")
+        raise origin.refused("format", f"the array {wanted} is missing; the file has {sorted(arrays)}")
     array, dtype = arrays[found], DTYPES[spec.datatype]
     if array.dtype != np.dtype(dtype):
-        raise refused("evaluation_dtype", f"{found!r} is {array.dtype}; the model takes {dtype}: .astype({dtype!r})")
+        raise origin.refused("dtype", f"{found!r} is {array.dtype}; the model takes {dtype}: .astype({dtype!r})")
     sizes_fit = all(got == wanted for got, wanted in zip(array.shape[1:], spec.shape[1:], strict=False) if wanted >= 0)
-    if array.ndim != len(spec.shape) or not sizes_fit:
+    if array.ndim != len(spec.shape) or not array.ndim or not sizes_fit:
         shape = ["rows", *("any" if size < 0 else size for size in spec.shape[1:])]
-        raise refused("evaluation_shape", f"{found!r} has shape {list(array.shape)}; the model takes {shape}")
+        raise origin.refused("shape", f"{found!r} has shape {list(array.shape)}; the model takes {shape}")
     return array

@@ -12,6 +12,7 @@ together, as shape inference tells them; where it tells nothing, they count as n
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import onnx
 
@@ -55,10 +56,31 @@ def describe(model: onnx.ModelProto) -> ModelFacts:
         outputs=_signature(model.graph.output, "output"),
         opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
         operators=tuple(sorted(set(_operators(model.graph)))),
-        precision=_precision(weights),
-        parameters=sum(_elements(tensor) for tensor in weights),
+        precision=_precision(model.graph, weights),
+        parameters=_parameters(model.graph, weights),
         memory_bytes=_memory_bytes(model, weights),
     )
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A weight in blocks of few bits: its initializer holds packed bytes."""
+
+    elements: int
+    precision: str
+
+
+def _blocks(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, _Block]]:
+    for node in graph.node:
+        if node.op_type == "MatMulNBits":
+            whole = {attribute.name: int(attribute.i) for attribute in node.attribute}
+            yield node, _Block(whole["K"] * whole["N"], f"int{whole['bits']}")
+
+
+def _palette_indices(graph: onnx.GraphProto) -> set[str]:
+    # Indices into a table of floats are no numbers to compute with: such a model runs as its table says.
+    looked_up = {node.input[1] for node in graph.node if node.op_type == "Gather" and len(node.input) > 1}
+    return {node.input[0] for node in graph.node if node.op_type == "Cast" and looked_up.intersection(node.output)}
 
 
 def _signature(values: Iterable[onnx.ValueInfoProto], kind: str) -> tuple[TensorSpec, ...]:
@@ -96,11 +118,20 @@ def _elements(tensor: onnx.TensorProto) -> int:
     return math.prod(tensor.dims)
 
 
-def _precision(weights: Iterable[onnx.TensorProto]) -> str:
+def _parameters(graph: onnx.GraphProto, weights: Iterable[onnx.TensorProto]) -> int:
+    blocks = {node.input[1]: block.elements for node, block in _blocks(graph)}
+    return sum(blocks.get(tensor.name, _elements(tensor)) for tensor in weights)
+
+
+def _precision(graph: onnx.GraphProto, weights: Iterable[onnx.TensorProto]) -> str:
+    blocks = {node.input[1]: block for node, block in _blocks(graph)}
+    shared = _palette_indices(graph)
     counted = Counter[str]()
     for tensor in weights:
-        if tensor.data_type in _PRECISIONS:
-            counted[_PRECISIONS[tensor.data_type]] += _elements(tensor)
+        if tensor.name in blocks:
+            counted[blocks[tensor.name].precision] += blocks[tensor.name].elements
+        elif tensor.data_type in _PRECISIONS:
+            counted["fp32" if tensor.name in shared else _PRECISIONS[tensor.data_type]] += _elements(tensor)
     return max(counted, key=lambda name: (counted[name], name), default="fp32")
 
 

@@ -24,17 +24,33 @@ onnxruntime.set_default_logger_severity(_LOG_FATAL_ONLY)
 class Session:
     """A loaded model."""
 
-    def __init__(self, path: Path, *, level: Any = Level.ORT_ENABLE_ALL, threads: int = 1) -> None:
-        """Load the file; InvalidInput(`unknown_operator`, `unsupported_opset`, `not_loadable`) when it cannot be."""
+    def __init__(
+        self, source: Path | bytes, *, level: Any = Level.ORT_ENABLE_ALL, threads: int = 1, as_on_devices: bool = False
+    ) -> None:
+        """Load a file, or a serialized model; `as_on_devices` with the options of a device's inference process.
+
+        InvalidInput(`unknown_operator`, `unsupported_opset`, `not_loadable`) when it cannot be loaded.
+        """
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = level
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        if as_on_devices:
+            _set_device_options(options)
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            loaded = source if isinstance(source, bytes) else str(source)
+            self._session = onnxruntime.InferenceSession(loaded, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions have no other common ancestor
             raise _not_loadable(str(error)) from error
         self.outputs = [node.name for node in self._session.get_outputs()]
+        self.input_types: dict[str, str] = {node.name: node.type for node in self._session.get_inputs()}
+
+    def one_request(self, inputs: Mapping[str, Array]) -> Tensors:
+        """Return the first row of each input, or all that the model fixes: what a device is asked at a time."""
+        return {
+            node.name: inputs[node.name] if node.shape and isinstance(node.shape[0], int) else inputs[node.name][:1]
+            for node in self._session.get_inputs()
+        }
 
     def run(self, inputs: Mapping[str, Array]) -> Tensors:
         """Run all rows at once; InvalidInput(`not_runnable`) when the model cannot."""
@@ -56,6 +72,14 @@ class Session:
             for start in range(0, rows, rows_a_run)
         ]
         return {name: np.concatenate([np.atleast_1d(answer[name]) for answer in answers]) for name in self.outputs}
+
+
+def _set_device_options(options: Any) -> None:
+    # What `device_agent/serving/session.py` sets: a controller that measures otherwise measures something else.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
 
 
 def rows_a_run(inputs: tuple[TensorSpec, ...]) -> int | None:

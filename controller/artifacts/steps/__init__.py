@@ -1,8 +1,8 @@
-"""Compression steps: one small module each, with one interface.
+"""Compression steps: one small module each, over plain ONNX, with one interface.
 
-    step(model_path, out_path, calibration, **parameters) -> facts
+    apply(model, parameters, calibration, tell) -> Applied
 
-A step reads one ONNX file and writes another; `calibration` is the path of the evaluation data, or None. It
-returns what a person wants to know about what it did, as JSON, and raises InvalidInput(`recipe_inapplicable`) for
-a model that it cannot improve. The same file and parameters give the same bytes. Only run in confined children.
+`interface.py` has the types, `parameters.py` the parameters of every step and the table of steps. A step changes a
+copy of the graph, or refuses with InvalidInput(`recipe_inapplicable`) a graph that it cannot improve, saying why.
+The same graph, parameters and calibration data give the same bytes. Steps run in confined children only.
 """

@@ -13,6 +13,23 @@ from controller.store import catalog, tables
 Document = dict[str, Any]
 _model, _version, _variant, _artifact = tables.model, tables.model_version, tables.variant, tables.artifact
 
+SHOWN = (
+    "id",
+    "recipe",
+    "state",
+    "progress",
+    "error",
+    "wire_bytes",
+    "files",
+    "evaluation",
+    "costs",
+    "facts",
+    "manifest_sha256",
+    "attempts",
+    "search_id",
+)
+"""What is shown of a variant."""
+
 
 def models(tx: Connection, name: str | None = None) -> list[Document]:
     """Return the models with their newest version's number, by name."""
@@ -66,6 +83,8 @@ def _versions(tx: Connection, condition: Any) -> list[Document]:
             "state": _state(variants[row.id]),
             "artifact": {"sha256": row.artifact_sha256, "size_bytes": row.size_bytes},
             "evaluation_sha256": row.evaluation_sha256,
+            "calibration_sha256": row.calibration_sha256,
+            "promise": row.promise,
             "inspection": row.inspection,
             "notes": row.notes,
             "created_at": row.created_at,
@@ -76,17 +95,18 @@ def _versions(tx: Connection, condition: Any) -> list[Document]:
 
 
 def _variants(tx: Connection, version_ids: list[str]) -> dict[str, list[Document]]:
-    shown = ("id", "recipe", "state", "error", "wire_bytes", "evaluation", "facts", "manifest_sha256", "attempts")
-    query = select(_variant.c.version_id, *(_variant.c[name] for name in shown))
+    query = select(_variant.c.version_id, *(_variant.c[name] for name in SHOWN))
     found: dict[str, list[Document]] = defaultdict(list)
     rows = tx.execute(query.where(_variant.c.version_id.in_(version_ids)).order_by(_variant.c.recipe))
     for row in rows.mappings():
-        found[row["version_id"]].append({name: row[name] for name in shown})
+        found[row["version_id"]].append({name: row[name] for name in SHOWN})
     return found
 
 
 def _state(variants: list[Document]) -> str:
-    states = [VariantState(variant["state"]) for variant in variants]
-    if any(state in NEXT_TASK for state in states):
+    # What a search tries says nothing about the version; only what it chose was published.
+    asked = [variant for variant in variants if variant["search_id"] is None] or variants
+    if any(VariantState(variant["state"]) in NEXT_TASK for variant in asked):
         return "processing"
+    states = [VariantState(variant["state"]) for variant in variants]
     return "ready" if VariantState.PUBLISHED in states else "failed"

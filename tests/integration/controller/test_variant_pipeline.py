@@ -94,13 +94,19 @@ def test_an_upload_with_evaluation_data_becomes_published_variants_with_proven_b
     int8 = rows["int8"]
     assert int8.evaluation["samples"] == 400
     assert int8.evaluation["source_value"] - int8.evaluation["value"] <= shop.accuracy_drop_max
-    assert int8.wire_bytes == sum(map(shop.blobs.size_bytes, (int8.artifact_sha256, int8.golden_sha256)))
+    packed = int8.files["model.onnx"]["packed"]["size_bytes"]
+    assert packed < shop.blobs.size_bytes(int8.artifact_sha256)
+    assert int8.wire_bytes == packed + shop.blobs.size_bytes(int8.golden_sha256)
+    assert int8.costs["controller"]["p50_us"] > 0
+    assert [layer["bits"] for layer in int8.facts["layers"]] == [8]
 
     manifest = published_manifest(tmp_path, int8.target, int8.manifest_sha256)
     assert (manifest.model, manifest.version, manifest.variant) == ("digits", 1, "int8")
     assert manifest.runtime.precision == "int8"
     assert manifest.source_sha256 == hashlib.sha256(model.read_bytes()).hexdigest()
     assert manifest.behaviour.evaluation["value"] == int8.evaluation["value"]
+    assert manifest.behaviour.evaluation["drop_ci"] == int8.evaluation["drop_ci"]
+    assert manifest.wire_bytes == int8.wire_bytes
     assert [entry.name for entry in manifest.artifacts] == ["model.onnx", "golden.npz"]
     assert all(len(entry.chunks) == -(-entry.length // CHUNK_BYTES) for entry in manifest.artifacts)
 
@@ -109,7 +115,7 @@ def test_an_upload_with_evaluation_data_becomes_published_variants_with_proven_b
     assert {variant.target for variant in found} == {f"dev/digits/1/{recipe}/manifest.json" for recipe in rows}
     assert change_count(shop.database) == before + len(rows)
     told = [message.split(":")[0] for message in events_of(shop.database, version_id)]
-    assert sorted(told) == ["digits version 1", *["digits version 1, fp32"] * 3, *["digits version 1, int8"] * 3]
+    assert sorted(told) == ["digits version 1", *["digits version 1, fp32"] * 4, *["digits version 1, int8"] * 4]
 
 
 def test_without_evaluation_data_nothing_is_promised_and_golden_rows_are_drawn(
@@ -237,7 +243,7 @@ class TestWhatBreaks:
         with pytest.raises(ConnectionError):
             tasks.run_all(replace(shop, image_repository=dying))
         row = variant_rows(shop.database, version_id)["fp32"]
-        assert (row.state, row.manifest_sha256) == (VariantState.EVALUATED, None)
+        assert (row.state, row.manifest_sha256) == (VariantState.MEASURED, None)
 
         later = replace(shop, clock=lambda: NOW + timedelta(seconds=120))
         assert publish_variant(later, VariantId(row.id)) is VariantState.PUBLISHED

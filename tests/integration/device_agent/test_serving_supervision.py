@@ -29,7 +29,7 @@ class Site:
         self.socket = self.state / "serving.sock"
         self._supervisors: list[ServingProcess] = []
 
-    def supervisor(self, listen: str = "127.0.0.1:0") -> ServingProcess:
+    def supervisor(self, listen: str = "127.0.0.1:0", *, threads: int = 1) -> ServingProcess:
         """Return a supervisor as a newly started agent has it."""
         client = ServingClient(self.socket, answer_s=1.0, load_s=60.0)
         supervisor = ServingProcess(
@@ -38,6 +38,7 @@ class Site:
             socket_path=self.socket,
             models=self.models,
             listen=listen,
+            threads=threads,
             random=Random(1),
         )
         self._supervisors.append(supervisor)
@@ -77,6 +78,15 @@ def test_a_process_that_listens_elsewhere_is_replaced(site: Site) -> None:
     second = site.supervisor(listen=elsewhere).ensure()
     assert second
     assert (second.address, first.pid == second.pid) == (elsewhere, False)
+    assert not is_at_work(first.pid)
+
+
+def test_a_process_with_another_number_of_threads_is_replaced(site: Site) -> None:
+    first = site.supervisor().ensure()
+    assert first
+    second = site.supervisor(threads=2).ensure()
+    assert second
+    assert (first.threads, second.threads, first.pid == second.pid) == (1, 2, False)
     assert not is_at_work(first.pid)
 
 

@@ -17,8 +17,8 @@ def test_the_newest_known_operator_set_at_or_below_the_release_is_used() -> None
 
 
 def test_the_profile_joins_what_is_configured_with_what_is_found() -> None:
-    profile = detect_profile("pi", ("int8",), 1000)
-    assert (profile.name, profile.precisions, profile.memory_bytes) == ("pi", ("int8",), 1000)
+    profile = detect_profile("pi", ("int8",), 1000, threads=4)
+    assert (profile.name, profile.precisions, profile.memory_bytes, profile.threads) == ("pi", ("int8",), 1000, 4)
     assert (profile.engine, profile.engine_version, profile.arch) == (
         "onnxruntime",
         engine_version(),

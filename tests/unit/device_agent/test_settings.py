@@ -52,6 +52,8 @@ def test_paths_are_absolute_because_the_agent_works_in_its_state_directory(
         ("health.timeout_s=0", "health.timeout_s is 0; make it at least 0.1"),
         ("profile.memory_bytes=true", "make it a whole number"),
         ("profile.memory_bytes=1.5e9", "make it a whole number"),
+        ("profile.threads=0", "profile.threads is 0; make it at least 1"),
+        ("profile.threads=257", "profile.threads is 257; make it at most 256"),
         ("inference.listen=8700", "inference.listen is '8700'; give HOST:PORT"),
         ("inference.listen=127.0.0.1:99999", "give HOST:PORT"),
         ("log.level=loud", "log.level is 'loud'; use one of debug, info, warning, error"),

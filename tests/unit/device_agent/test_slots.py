@@ -1,14 +1,18 @@
 """The model store: complete or absent, hashed before it is believed, and tidy."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from device_agent.lifecycle import Found
 from device_agent.protocol.errors import Code, ProtocolError
+from device_agent.protocol.manifest import FILE_NAME
 from device_agent.slots import ModelStore
-from tests.support.stored_models import StoredModel, a_store, a_stored_model
+from tests.support.kill_points import steps
+from tests.support.manifests import a_manifest
+from tests.support.stored_models import StoredModel, a_store, a_stored_model, packed_entry_of
 
 
 @pytest.fixture
@@ -79,6 +83,47 @@ def test_a_model_that_does_not_fit_is_refused_before_its_first_byte(tmp_path: Pa
         a_store(tmp_path, reserve_bytes=2 * free).require_space(model.manifest, model.sha256)
     assert caught.value.code is Code.NO_SPACE
     a_store(tmp_path).require_space(model.manifest, model.sha256)
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "needed"),
+    [
+        ({}, 900 + 500 + 300),
+        ({"a~packed": 200}, 900 + 500 + 200),
+        ({"a~packed": 300}, 900 + 500 + 200),
+        ({"a~packed": 300, "a": 250}, 650 + 500 + 200),
+        ({"a~packed": 300, "a": 900}, 500 + 200),
+        ({"a": 900}, 500 + 200),
+        ({"a": 900, "b~packed": 200, "b": 500}, 0),
+        ({"a": 900, "b": 500}, 0),
+    ],
+)
+def test_the_space_for_the_largest_packed_form_is_counted_while_it_is_needed(
+    store: ModelStore, tmp_path: Path, on_disk: dict[str, int], needed: int
+) -> None:
+    artifacts = tuple(
+        packed_entry_of(name, bytes(length), b"x" * packed)
+        for name, length, packed in (("a", 900, 300), ("b", 500, 200))
+    )
+    manifest = replace(a_manifest(), artifacts=artifacts)
+    for name, length in on_disk.items():
+        store.part("1" * 64, name).write_bytes(bytes(length))
+    too_much = 2 * shutil.disk_usage(tmp_path).free
+    with pytest.raises(ProtocolError, match=f"needs {too_much + needed} bytes with the reserve"):
+        a_store(tmp_path, reserve_bytes=too_much).require_space(manifest, "1" * 64)
+
+
+def test_a_part_file_can_be_written_until_it_has_its_final_name(store: ModelStore) -> None:
+    model = a_stored_model()
+    model.put_parts(store)
+    done = steps(lambda: store.publish(model.manifest, model.raw, model.sha256))
+    assert [step for step in done if step.startswith("chmod")] == ["chmod model.onnx", "chmod golden.npz"]
+
+
+def test_a_packed_form_is_never_taken_for_an_artifact(store: ModelStore) -> None:
+    packed = store.packed_part("1" * 64, "model.onnx").name
+    assert packed == "model.onnx~packed.part"
+    assert not FILE_NAME.fullmatch(packed.removesuffix(".part"))
 
 
 def test_only_what_is_kept_survives_the_collection(store: ModelStore, model: StoredModel) -> None:

@@ -114,6 +114,25 @@ def test_the_text_of_an_enrolment_token_is_shown_once(api: httpx.Client) -> None
     refusal(api.post("/api/v1/tokens", json={"uses": 0}), 422, "invalid_input")
 
 
+def test_a_rule_on_a_variant_is_set_replaced_listed_and_released(api: httpx.Client) -> None:
+    api.post("/api/v1/models", json={"name": "digits"})
+    rules = "/api/v1/models/digits/variant-rules"
+    made = api.put(f"{rules}/int8", json={"kind": "pin"})
+    assert made.status_code == 200
+    shown = {"model": "digits", "variant": "int8", "kind": "pin", "group": "all", "versions": 0}
+    assert made.json() | shown == made.json()
+    replaced = api.put(f"{rules}/int8", json={"kind": "forbid", "group": "all"}).json()
+    assert (replaced["id"], replaced["kind"]) == (made.json()["id"], "forbid")
+    assert api.get(rules).json() == {"items": [replaced]}
+    assert api.delete(f"{rules}/int8", params={"group": "all"}).status_code == 204
+    assert api.get(rules).json() == {"items": []}
+    refusal(api.delete(f"{rules}/int8"), 404, "variant_rule_unknown")
+    refusal(api.put(f"{rules}/int8", json={"kind": "prefer"}), 422, "invalid_input")
+    refusal(api.put(f"{rules}/In t8", json={"kind": "pin"}), 422, "bad_name")
+    refusal(api.put(f"{rules}/int8", json={"kind": "pin", "group": "none"}), 404, "group_unknown")
+    refusal(api.get("/api/v1/models/none/variant-rules"), 404, "model_unknown")
+
+
 def test_what_does_not_exist_is_named(api: httpx.Client) -> None:
     refusal(api.put("/api/v1/pins", json={"model": "none", "version": 1}), 404, "model_unknown")
     refusal(api.delete("/api/v1/pins/pi_none"), 404, "pin_unknown")

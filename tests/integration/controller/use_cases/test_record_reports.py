@@ -96,7 +96,7 @@ def test_a_healthy_device_decides_its_outcome_and_fills_its_slot(fleet: Fleet) -
     [outcome] = rows(fleet, tables.outcome)
     [slot] = rows(fleet, tables.device_slot)
     assert (outcome.state, outcome.decided_at) == ("healthy", fleet.now)
-    assert (slot.version_id, slot.variant_id, slot.state) == ("ve_1", "va_1", "healthy")
+    assert (slot.version_id, slot.variant_id, slot.state) == ("ve_1", "va_1_fp32", "healthy")
 
 
 def test_a_failure_is_kept_with_its_reason_and_told_in_the_history(fleet: Fleet) -> None:

@@ -107,3 +107,71 @@ def _is_running(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+class TestProgress:
+    def test_what_a_child_says_arrives_while_it_runs(self, module: Path) -> None:
+        told: list[tuple[float, str]] = []
+
+        def hear(share: float, words: str) -> None:
+            told.append((share, words))
+            if len(told) == 1:
+                (module.parent / "heard").touch()
+
+        code = (
+            "import pathlib, time\n"
+            "from controller.artifacts.progress import tell\n"
+            f"heard = pathlib.Path({str(module.parent / 'heard')!r})\n"
+            "def work():\n"
+            "    tell(0.25, 'first')\n"
+            "    while not heard.exists(): time.sleep(0.01)\n"
+            "    tell(2.0, 'last')\n"
+            "    return {}\n"
+            "answer(work)\n"
+        )
+        run(module, code, heartbeat=Heartbeat(lambda: None, 60.0, told=hear))
+        assert told == [(0.25, "first"), (1.0, "last")]
+
+    def test_what_is_no_progress_is_passed_over(self, module: Path) -> None:
+        told: list[str] = []
+        code = (
+            "import os\n"
+            "def work():\n"
+            "    os.write(int(os.environ['EDGEFLEET_PROGRESS_FD']), b'nonsense\\n[0.5, \"words\"]\\n[[]]\\n{}\\n')\n"
+            "    return {}\n"
+            "answer(work)\n"
+        )
+        run(module, code, heartbeat=Heartbeat(lambda: None, 60.0, told=lambda _share, words: told.append(words)))
+        assert told == ["words"]
+
+    def test_a_child_that_closes_its_pipe_is_still_waited_for(self, module: Path) -> None:
+        beats: list[int] = []
+        code = (
+            "import os, time\n"
+            "def work():\n"
+            "    os.close(int(os.environ['EDGEFLEET_PROGRESS_FD']))\n"
+            "    time.sleep(0.5)\n"
+            "    return {'done': True}\n"
+            "answer(work)\n"
+        )
+        assert run(module, code, heartbeat=Heartbeat(lambda: beats.append(1), 0.1)) == {"done": True}
+        assert len(beats) > 1
+
+    def test_the_end_of_what_a_child_printed_is_handed_over_also_when_it_was_ended(self, module: Path) -> None:
+        printed: list[str] = []
+
+        def refuse(_share: float, _words: str) -> None:
+            raise ConnectionError("the claim is lost")
+
+        code = (
+            "import sys, time\n"
+            "from controller.artifacts.progress import tell\n"
+            "def work():\n"
+            "    print('a complaint', file=sys.stderr, flush=True)\n"
+            "    tell(0.1, 'begun')\n"
+            "    time.sleep(60)\n"
+            "answer(work)\n"
+        )
+        with pytest.raises(ConnectionError):
+            run(module, code, heartbeat=Heartbeat(lambda: None, 60.0, told=refuse, printed=printed.append))
+        assert printed == ["a complaint\n"]

@@ -30,9 +30,23 @@ def test_rows_come_from_every_class_in_turn_the_closest_decisions_first() -> Non
     assert chosen[:-2] == list(range(68, 98))
 
 
+def test_samples_without_a_class_are_taken_for_what_is_decided() -> None:
+    samples, decisions = samples_of([0] * 50 + [1] * 50, [0.5] * 100)
+    chosen = choose_rows(Samples(samples.inputs, None, 1), decisions)["x"].reshape(-1).astype(int).tolist()
+    assert chosen == [*range(16), *range(50, 66)]
+
+
+@pytest.mark.parametrize("labels", [np.arange(100)[::-1] / 2, None])
+def test_where_nothing_is_decided_rows_are_spread_over_the_range(labels: np.ndarray | None) -> None:
+    samples, _ = samples_of([0] * 100, [1.0] * 100)
+    chosen = choose_rows(Samples(samples.inputs, labels, 1), None)["x"].reshape(-1)
+    assert (len(chosen), chosen[0], chosen[-1]) == (ROWS_MAX, 0, 99)
+    assert np.diff(chosen).max() <= 4
+
+
 def test_a_model_with_a_fixed_number_of_rows_gets_exactly_these() -> None:
     samples, decisions = samples_of([0, 1] * 10, [0.5] * 20, rows_a_run=5)
-    assert len(choose_rows(samples, decisions)["x"]) == 5
+    assert len(choose_rows(samples, decisions, 5)["x"]) == 5
 
 
 def test_large_rows_are_fewer() -> None:

@@ -1,5 +1,6 @@
 """Every upload that cannot be used is refused, with a code, the field, and a way out."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from controller.artifacts.inspection import inspect_files
+from controller.artifacts.findings import Inspection
+from controller.artifacts.inspection import inspect_files, main
 from controller.domain.errors import InvalidInput
 from tests.support.digits import HELD_OUT, digits, digits_evaluation, digits_model
 from tests.support.onnx_models import linear_model
@@ -71,6 +73,58 @@ class TestGoodUploads:
         assert inspect_files(model, evaluation).samples == 10
         np.savez(evaluation, inputs=images[:11], labels=labels[:11])
         assert refusal_of(model, evaluation).code == "evaluation_shape"
+
+    @pytest.mark.parametrize("labels", [None, np.zeros((10, CLASSES))], ids=["no labels", "a regression"])
+    def test_a_model_is_evaluated_with_any_labels_that_fit_it(
+        self, tmp_path: Path, model: Path, labels: np.ndarray | None
+    ) -> None:
+        evaluation = tmp_path / "evaluation.npz"
+        named = {} if labels is None else {"labels": labels}
+        np.savez(evaluation, inputs=np.ones((10, FEATURES), np.float32), **named)
+        assert inspect_files(model, evaluation).samples == 10
+
+    @pytest.mark.parametrize("rows", [4, 300])
+    def test_calibration_inputs_are_counted(self, tmp_path: Path, model: Path, rows: int) -> None:
+        calibration = tmp_path / "calibration.npz"
+        np.savez(calibration, inputs=np.ones((rows, FEATURES), np.float32))
+        found = inspect_files(model, None, calibration)
+        assert (found.samples, found.calibration_samples) == (0, rows)
+        assert Inspection.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+    def test_an_inspection_that_was_stored_before_calibration_is_read(self, model: Path) -> None:
+        stored = json.loads(json.dumps(inspect_files(model, None).to_json()))
+        del stored["calibration_samples"]
+        assert Inspection.from_json(stored).calibration_samples == 0
+
+    @pytest.mark.parametrize(
+        ("files", "samples", "calibrating"),
+        [(("-", "-"), 0, 0), (("data.npz", "-"), 5, 0), (("-", "data.npz"), 0, 5), (("data.npz", "data.npz"), 5, 5)],
+    )
+    def test_the_command_line_names_the_files_that_there_are(
+        self, tmp_path: Path, model: Path, files: tuple[str, str], samples: int, calibrating: int
+    ) -> None:
+        np.savez(tmp_path / "data.npz", inputs=np.ones((5, FEATURES), np.float32))
+        paths = [name if name == "-" else str(tmp_path / name) for name in files]
+        found = main([str(model), *paths, "auto"])
+        assert (found["samples"], found["calibration_samples"]) == (samples, calibrating)
+
+
+class TestMetrics:
+    """A promise that could never be judged is refused with the upload."""
+
+    @pytest.mark.parametrize("metric", ["accuracy", "r2", "plugin:missing"])
+    def test_a_metric_that_the_data_do_not_have(self, tmp_path: Path, model: Path, metric: str) -> None:
+        evaluation = tmp_path / "evaluation.npz"
+        np.savez(evaluation, inputs=np.ones((10, FEATURES), np.float32))
+        with pytest.raises(InvalidInput) as refusal:
+            inspect_files(model, evaluation, metric=metric)
+        assert refusal.value.field == "/promise/metric"
+
+    @pytest.mark.parametrize(("metric", "code"), [("accuracy", "metric_failed"), ("f1", "metric_unknown")])
+    def test_a_named_metric_without_any_data(self, model: Path, metric: str, code: str) -> None:
+        with pytest.raises(InvalidInput) as refusal:
+            inspect_files(model, None, metric=metric)
+        assert (refusal.value.code, refusal.value.field) == (code, "/promise/metric")
 
 
 class TestBadModels:
@@ -179,15 +233,19 @@ class TestBadEvaluationData:
     @pytest.mark.parametrize(
         ("labels", "code"),
         [
-            (np.zeros(ROWS, np.float32), "evaluation_dtype"),
+            (np.zeros(ROWS, np.float32), "evaluation_shape"),
             (np.zeros((ROWS, CLASSES), np.int64), "evaluation_shape"),
             (np.zeros(0, np.int64), "evaluation_shape"),
-            (None, "evaluation_format"),
+            (np.zeros(ROWS, bool), "evaluation_dtype"),
         ],
-        ids=["fractions", "one-hot", "none at all", "missing"],
+        ids=["fractions of another width", "one-hot", "none at all", "truth values"],
     )
     def test_labels_of_another_form(self, tmp_path: Path, model: Path, labels: object, code: str) -> None:
         assert self.refuse(tmp_path, model, labels=labels).code == code
+
+    def test_classes_saved_as_fractions_name_the_way_out(self, tmp_path: Path, model: Path) -> None:
+        refusal = self.refuse(tmp_path, model, labels=np.zeros(self.ROWS, np.float32))
+        assert "classes are labelled with whole numbers" in refusal.detail
 
     def test_inputs_that_are_missing(self, tmp_path: Path, model: Path) -> None:
         refusal = self.refuse(tmp_path, model, inputs=None, images=np.zeros(3))

@@ -19,6 +19,15 @@ DEVICE = {
 }
 MODEL = {"name": "digits", "notes": "8 x 8", "created_at": "2026-01-31T12:00:00Z"}
 PIN = {"id": "pi_1", "model": "digits", "version": 2, "group": "all", "decided_at": "2026-01-31T12:00:00Z"}
+RULE = {
+    "id": "vr_1",
+    "model": "digits",
+    "variant": "int8",
+    "kind": "forbid",
+    "group": "lyon",
+    "versions": 2,
+    "decided_at": "2026-01-31T12:00:00Z",
+}
 GROUP = {"id": "gr_1", "name": "lyon", "selector": "site=lyon", "members": None, "devices": 3}
 TOKEN = {"id": "to_1", "token": "eft_a_b_c", "labels": {}, "uses_left": 1, "expires_at": "2026-02-01T12:00:00Z"}
 
@@ -44,6 +53,7 @@ READS: list[tuple[list[str], str, Any]] = [
     (["group", "list"], "/groups", {"items": [GROUP]}),
     (["group", "get", "lyon"], "/groups/lyon", GROUP),
     (["pin", "list"], "/pins", {"items": [PIN]}),
+    (["variant", "list", "digits"], "/models/digits/variant-rules", {"items": [RULE]}),
     (["rollout", "list"], "/rollouts", {"items": [rollout()]}),
     (["rollout", "get", "ro_1"], "/rollouts/ro_1", rollout()),
     (["token", "list"], "/tokens", {"items": [TOKEN]}),
@@ -70,6 +80,20 @@ WRITES: list[tuple[list[str], str, str, Any, Any]] = [
         "/pins",
         {"model": "digits", "version": 2, "group": "all"},
         PIN,
+    ),
+    (
+        ["variant", "pin", "digits", "int8", "--group", "lyon"],
+        "PUT",
+        "/models/digits/variant-rules/int8",
+        {"kind": "pin", "group": "lyon"},
+        {**RULE, "kind": "pin"},
+    ),
+    (
+        ["variant", "forbid", "digits", "int8", "-g", "lyon"],
+        "PUT",
+        "/models/digits/variant-rules/int8",
+        {"kind": "forbid", "group": "lyon"},
+        RULE,
     ),
     (
         ["token", "create", "--label", "site=lyon", "--uses", "3"],
@@ -189,3 +213,30 @@ def test_a_deleted_pin_leaves_stdout_empty(controller: FakeController, capsys: p
     controller.answer("DELETE", "/pins/pi_1", None, 204)
     assert run(["pin", "delete", "pi_1"]) == ExitCode.OK
     assert capsys.readouterr().out == ""
+
+
+def test_a_released_rule_is_named_by_its_group_and_leaves_stdout_empty(
+    controller: FakeController, capsys: pytest.CaptureFixture[str]
+) -> None:
+    controller.answer("DELETE", "/models/digits/variant-rules/int8", None, 204)
+    assert run(["variant", "release", "digits", "int8", "--group", "lyon"]) == ExitCode.OK
+    assert controller.received[-1].query == {"group": "lyon"}
+    assert capsys.readouterr().out == ""
+
+
+def test_a_model_without_rules_says_what_devices_get(
+    controller: FakeController, capsys: pytest.CaptureFixture[str]
+) -> None:
+    controller.answer("GET", "/models/digits/variant-rules", {"items": []})
+    assert run(["variant", "list", "digits"]) == ExitCode.OK
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "edgefleet variant pin digits" in captured.err
+
+
+def test_a_rule_about_a_variant_that_no_version_has_is_noticed(
+    controller: FakeController, capsys: pytest.CaptureFixture[str]
+) -> None:
+    controller.answer("PUT", "/models/digits/variant-rules/int9", {**RULE, "variant": "int9", "versions": 0})
+    assert run(["variant", "forbid", "digits", "int9", "--group", "all"]) == ExitCode.OK
+    assert "no version of digits has a variant int9 yet" in capsys.readouterr().err

@@ -29,7 +29,6 @@ def test_an_upload_streams_the_bytes_and_then_names_them_by_digest(controller: F
     assert "transfer-encoding" not in upload.headers
     assert created.json == {
         "artifact_sha256": "a" * 64,
-        "evaluation_sha256": None,
         "format": "onnx",
         "notes": "better",
     }

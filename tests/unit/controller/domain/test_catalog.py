@@ -11,14 +11,17 @@ PAIRS = list(itertools.product(VariantState, VariantEvent))
 # A dash is a refusal. Columns are events, rows are states, cells the state afterwards.
 EXPECTED = read_grid(
     """
-                compress_done  promise_kept  promise_broken  signed     gave_up
-    queued      compressed     -             -               -          failed
-    compressed  -              evaluated     refused         -          failed
-    evaluated   -              -             -               published  failed
-    published   -              -             -               -          -
-    refused     -              -             -               -          -
-    failed      -              -             -               -          -
-    """
+                compress_done  promise_kept  promise_broken  measure_done  set_aside  chosen      signed     gave_up  cancel     asked_again
+    queued      compressed     -             -               -             -          -           -          failed   cancelled  -
+    compressed  -              evaluated     refused         -             -          -           -          failed   cancelled  -
+    evaluated   -              -             -               measured      aside      -           -          failed   cancelled  -
+    measured    -              -             -               -             -          -           published  failed   cancelled  -
+    aside       -              -             -               -             -          compressed  -          -        -          -
+    published   -              -             -               -             -          -           -          -        -          -
+    refused     -              -             -               -             -          -           -          -        -          queued
+    failed      -              -             -               -             -          -           -          -        -          queued
+    cancelled   -              -             -               -             -          -           -          -        -          queued
+    """  # noqa: E501
 )
 
 
@@ -44,14 +47,14 @@ def test_every_event_is_possible_somewhere() -> None:
     assert {event for moves in TRANSITIONS.values() for event in moves} == set(VariantEvent)
 
 
-def test_a_variant_has_a_next_task_exactly_while_it_is_unfinished() -> None:
+def test_a_variant_has_a_next_task_exactly_while_it_does_not_rest() -> None:
     """The sweep derives work from this table: a state that is forgotten in it would never be worked on."""
-    assert set(NEXT_TASK) == {state for state, moves in TRANSITIONS.items() if moves}
+    assert set(NEXT_TASK) == {state for state, moves in TRANSITIONS.items() if VariantEvent.GAVE_UP in moves}
 
 
 def test_only_a_variant_that_kept_the_promise_and_was_signed_is_published() -> None:
     to_published = [(state, event) for (state, event), after in EXPECTED.items() if after == VariantState.PUBLISHED]
-    assert to_published == [(VariantState.EVALUATED, VariantEvent.SIGNED)]
+    assert to_published == [(VariantState.MEASURED, VariantEvent.SIGNED)]
     assert [event for (_, event), after in EXPECTED.items() if after == VariantState.EVALUATED] == [
         VariantEvent.PROMISE_KEPT
     ]

@@ -8,17 +8,20 @@ from controller.domain.fleet import Device, DeviceGroup, parse_selector
 from controller.domain.ids import GroupId, RolloutId, VersionId
 from controller.domain.rollout import Rollout, RolloutState
 from controller.domain.stages import POSITION_END, Stage, position
+from controller.domain.variant_rules import RuleKind, VariantRule
 from tests.support.decisions import (
     EVERYONE,
     NOW,
     V1,
     V2,
     V3,
+    a_cost,
     a_device,
     a_pin,
     a_policy,
     a_profile,
     a_rollout,
+    a_rule,
     a_variant,
     device_placed,
 )
@@ -99,6 +102,58 @@ def test_models_are_decided_one_by_one() -> None:
     pins = [a_pin(V1), a_pin(V3, model="faces")]
     slots = desired_state(a_device(), a_policy(pins=pins)).slots
     assert {slot: choice.variant for slot, choice in slots.items()} == {"digits": a_variant(V1), "faces": a_variant(V3)}
+
+
+def test_the_words_say_why_a_variant_and_what_was_passed_over() -> None:
+    variants = [
+        a_variant(V1, "int8", costs={"camera": a_cost(800.0)}),
+        a_variant(V1, "fp32", costs={"camera": a_cost(2100.0)}),
+        a_variant(V1, "fp16"),
+    ]
+    found = desired_state(a_device(), a_policy(pins=[a_pin(V1)], variants=variants))
+    assert found.slots["digits"].variant == variants[0]
+    assert found.explanation["digits"] == (
+        f"pin {a_pin(V1).id}",
+        "variant fp16 is fp16; the profile runs int8, fp32",
+        "variant int8: 0.8 ms for camera, 1 kB; next best fp32: 2.1 ms, 1 kB",
+    )
+
+
+# --- rules on variants
+
+
+TWO = [a_variant(V1, "int8"), a_variant(V1, "fp32")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (a_rule(RuleKind.FORBID, "int8", LYON), "fp32"),
+        (a_rule(RuleKind.PIN, "fp32", LYON), "fp32"),
+        (a_rule(RuleKind.PIN, "fp32", TURIN), "int8"),
+        (a_rule(RuleKind.PIN, "fp32", LYON, model="faces"), "int8"),
+    ],
+    ids=["forbidden", "pinned", "of another group", "of another model"],
+)
+def test_a_rule_concerns_its_model_on_the_devices_of_its_group(rule: VariantRule, expected: str) -> None:
+    policy = a_policy(pins=[a_pin(V1)], groups=[EVERYONE, LYON, TURIN], variants=TWO, rules=[rule])
+    assert chosen(a_device(), policy) == a_variant(V1, expected)
+
+
+def test_a_version_of_which_the_rules_leave_nothing_gives_way_to_the_pin_before() -> None:
+    variants = [a_variant(V1, "fp32"), a_variant(V2, "int8")]
+    pins = [a_pin(V2), a_pin(V1, LYON, age_s=100)]
+    rules = [a_rule(RuleKind.FORBID, "int8")]
+    policy = a_policy(pins=pins, groups=[EVERYONE, LYON], variants=variants, rules=rules)
+    assert chosen(a_device(), policy) == a_variant(V1, "fp32")
+    assert "variant int8 is forbidden for a group of this device" in explained(a_device(), policy)
+
+
+def test_a_rollout_brings_what_the_rules_leave() -> None:
+    variants = [a_variant(V1), a_variant(V2, "int8"), a_variant(V2, "fp32")]
+    rules = [a_rule(RuleKind.PIN, "fp32")]
+    policy = a_policy(pins=[a_pin(V1)], rollouts=[a_rollout()], variants=variants, rules=rules)
+    assert chosen(CANARY, policy) == a_variant(V2, "fp32")
 
 
 # --- running rollouts

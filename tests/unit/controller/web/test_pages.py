@@ -12,7 +12,7 @@ from tests.unit.controller.cli.documents import rollout
 
 TOKEN = "flt_operator"
 NOW = datetime.now(UTC)
-EMPTY: dict[str, Any] = {"devices": 0, "models": [], "rollouts": [], "events": []}
+EMPTY: dict[str, Any] = {"devices": 0, "models": [], "versions": [], "rollouts": [], "events": []}
 BUSY: dict[str, Any] = {
     "devices": 6,
     "models": [
@@ -22,6 +22,17 @@ BUSY: dict[str, Any] = {
                 {"version": 2, "devices": 4, "soaking": 1, "failed": 0},
                 {"version": None, "devices": 2, "soaking": 0, "failed": 2},
             ],
+        }
+    ],
+    "versions": [
+        {
+            "model": "digits",
+            "number": 3,
+            "notes": "better",
+            "created_at": NOW,
+            "variants": 5,
+            "published": 2,
+            "at_work": 1,
         }
     ],
     "rollouts": [
@@ -114,6 +125,13 @@ def test_the_overview_names_versions_stages_hit_devices_and_events(operator: Bro
     assert "digits 2 to all" in page
 
 
+def test_the_overview_leads_to_the_report_of_every_version(operator: Browser) -> None:
+    page = operator.get("/").text
+    assert '<a href="/models/digits/versions/3">digits version 3</a>' in page
+    assert "2 of 5 published, 1 at work" in page
+    assert '<a href="/models/digits/versions/2">2</a>' in page
+
+
 def test_what_devices_say_is_shown_as_text(operator: Browser) -> None:
     page = operator.get("/").text
     assert "&lt;b&gt;0 of 50&lt;/b&gt;" in page
@@ -146,6 +164,7 @@ def test_an_empty_fleet_says_what_to_do_next() -> None:
     assert "edgefleet token create" in page
     assert "edgefleet rollout create" in page
     assert "edgefleet model create" in page
+    assert "edgefleet version upload" in page
 
 
 @pytest.mark.parametrize(("name", "kind"), [("page.css", "text/css"), ("refresh.js", "text/javascript")])

@@ -26,6 +26,7 @@ READERS: dict[str, Any] = {
     "one_of": lambda fields: fields.one_of("x", Colour),
     "texts": lambda fields: fields.texts("x"),
     "child": lambda fields: fields.child("x"),
+    "optional_child": lambda fields: fields.optional_child("x"),
     "children": lambda fields: fields.children("x", lambda child: child),
     "named_children": lambda fields: fields.named_children("x", lambda child: child),
 }
@@ -60,6 +61,7 @@ def test_what_is_no_json_object_is_malformed(raw: str) -> None:
         ("moment", "2026-03-01T12:00:00Z", datetime(2026, 3, 1, 12, tzinfo=UTC)),
         ("one_of", "red", Colour.RED),
         ("texts", ["a", "b"], ("a", "b")),
+        ("optional_child", None, None),
         ("children", [], ()),
         ("named_children", {"a": None}, {"a": None}),
     ],
@@ -94,6 +96,7 @@ def test_a_field_that_fits_is_read(reader: str, value: object, expected: object)
         ("texts", ["a", 1]),
         ("texts", ["a"] * 1001),
         ("child", None),
+        ("optional_child", []),
         ("children", [1]),
         ("children", {}),
         ("children", [{}] * 1001),

@@ -1,16 +1,38 @@
+import hashlib
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 
 from device_agent.protocol.errors import Code, ProtocolError
-from device_agent.protocol.manifest import MANIFEST_BYTES_MAX, NAME, parse_manifest, target_path
+from device_agent.protocol.manifest import (
+    CHUNK_BYTES,
+    MANIFEST_BYTES_MAX,
+    NAME,
+    Manifest,
+    Packed,
+    parse_manifest,
+    target_path,
+)
 from tests.support.malformed_json import damaged, refusal_of
 from tests.support.manifests import a_manifest
 
 VALID: dict[str, Any] = json.loads(a_manifest().to_bytes())
+PACKED: dict[str, Any] = {"encoding": "xz", "length": 270_000, "sha256": "9" * 64, "chunks": ["7" * 64, "8" * 64]}
+
+
+def a_packed_manifest() -> Manifest:
+    """Return a manifest whose first artifact travels packed."""
+    first, *others = a_manifest().artifacts
+    packed = Packed("xz", 270_000, "9" * 64, ("7" * 64, "8" * 64))
+    return replace(a_manifest(), artifacts=(replace(first, packed=packed), *others))
+
+
+def with_packed(packed: object) -> dict[str, Any]:
+    return {**VALID, "artifacts": [{**VALID["artifacts"][0], "packed": packed}, *VALID["artifacts"][1:]]}
 
 
 def refusal(document: object) -> ProtocolError:
@@ -28,8 +50,47 @@ def test_a_manifest_has_one_encoding() -> None:
     assert parse_manifest(raw).to_bytes() == raw
 
 
-def test_a_manifest_says_how_much_a_device_downloads() -> None:
-    assert a_manifest().artifact_bytes == 304_000
+def test_a_manifest_without_packed_forms_keeps_the_digest_it_always_had() -> None:
+    digest = hashlib.sha256(a_manifest().to_bytes()).hexdigest()
+    assert digest == "f2bbcdf33a0cb4cb8bb14e489569df24bb8a7f9f538ded3a36fdc84c7f52356f"
+
+
+def test_a_packed_form_survives_the_wire() -> None:
+    raw = a_packed_manifest().to_bytes()
+    assert json.loads(raw) == with_packed(PACKED)
+    assert parse_manifest(raw) == a_packed_manifest()
+
+
+def test_no_packed_form_and_null_are_the_same() -> None:
+    assert parse_manifest(json.dumps(with_packed(None)).encode()) == a_manifest()
+
+
+def test_a_manifest_says_how_much_a_device_downloads_and_how_much_it_stores() -> None:
+    assert (a_manifest().artifact_bytes, a_manifest().wire_bytes) == (304_000, 304_000)
+    assert (a_packed_manifest().artifact_bytes, a_packed_manifest().wire_bytes) == (304_000, 274_000)
+    assert [entry.wire_bytes for entry in a_packed_manifest().artifacts] == [270_000, 4_000]
+
+
+def test_an_encoding_from_the_future_is_refused_by_its_name() -> None:
+    refused = refusal(with_packed({**PACKED, "encoding": "rans2"}))
+    assert refused.code is Code.INCOMPATIBLE
+    assert "model.onnx is packed as 'rans2'; this release unpacks xz" in str(refused)
+
+
+@pytest.mark.parametrize("length", [300_000, 300_001])
+def test_a_packed_form_that_saves_nothing_is_refused(length: int) -> None:
+    assert "it must have fewer" in str(refusal(with_packed({**PACKED, "length": length})))
+
+
+@pytest.mark.parametrize("length", [1, CHUNK_BYTES])
+def test_chunk_hashes_that_do_not_fit_the_packed_length_are_refused(length: int) -> None:
+    refused = refusal(with_packed({**PACKED, "length": length}))
+    assert f"2 chunks for {length} bytes of the packed model.onnx" in str(refused)
+
+
+@pytest.mark.parametrize("packed", [False, "xz", [], {**PACKED, "encoding": None}, {**PACKED, "sha256": "9"}])
+def test_a_packed_form_that_is_none_is_malformed(packed: object) -> None:
+    assert refusal(with_packed(packed)).code is Code.MALFORMED
 
 
 def test_a_field_from_the_future_is_ignored() -> None:
@@ -79,6 +140,12 @@ def test_a_shape_must_be_whole_numbers(shape: object) -> None:
 @given(damaged(VALID))
 def test_a_damaged_manifest_is_read_or_refused_and_never_an_error(document: object) -> None:
     assert refusal_of(lambda: parse_manifest(json.dumps(document).encode())) in {None, Code.MALFORMED}
+
+
+@given(damaged(with_packed(PACKED)))
+def test_a_damaged_packed_form_is_read_or_refused_and_never_an_error(document: object) -> None:
+    allowed = {None, Code.MALFORMED, Code.INCOMPATIBLE}
+    assert refusal_of(lambda: parse_manifest(json.dumps(document).encode())) in allowed
 
 
 def test_a_target_path_is_made_of_the_manifests_names() -> None:

@@ -14,16 +14,30 @@ PROFILE = DeviceProfile("pi-5", "aarch64", "onnxruntime", "1.32.0", 21, ("int8",
 RUNTIME = Runtime("onnxruntime", 17, ("Gemm",), "int8", 8_000_000)
 
 
-def test_a_profile_survives_the_wire() -> None:
-    assert DeviceProfile.read(Fields.from_json(json.dumps(PROFILE.to_json()), "profile")) == PROFILE
+def read(document: object) -> DeviceProfile:
+    return DeviceProfile.read(Fields.from_json(json.dumps(document), "profile"))
+
+
+@pytest.mark.parametrize("threads", [1, 4, 256])
+def test_a_profile_survives_the_wire(threads: int) -> None:
+    profile = replace(PROFILE, threads=threads)
+    assert read(profile.to_json()) == profile
+
+
+def test_a_profile_from_before_threads_were_told_has_one() -> None:
+    document = PROFILE.to_json()
+    del document["threads"]
+    assert read(document).threads == 1
+
+
+@pytest.mark.parametrize("threads", [0, 257, "2", True, 1.5])
+def test_threads_that_no_machine_has_are_malformed(threads: object) -> None:
+    assert refusal_of(lambda: read({**PROFILE.to_json(), "threads": threads})) is Code.MALFORMED
 
 
 @given(damaged(PROFILE.to_json()))
 def test_a_damaged_profile_is_read_or_malformed_and_never_an_error(document: object) -> None:
-    assert refusal_of(lambda: DeviceProfile.read(Fields.from_json(json.dumps(document), "profile"))) in {
-        None,
-        Code.MALFORMED,
-    }
+    assert refusal_of(lambda: read(document)) in {None, Code.MALFORMED}
 
 
 def test_a_runtime_within_the_profile_is_compatible() -> None:

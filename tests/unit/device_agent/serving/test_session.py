@@ -130,5 +130,18 @@ def test_an_operator_that_fails_at_run_time_is_the_fault_of_the_model(tmp_path: 
         load_model(tmp_path / "model.onnx").run(["y"], feeds)
 
 
+def test_a_model_has_the_threads_that_it_is_given_beside_the_callers_own(tmp_path: Path) -> None:
+    linear_model(tmp_path / "model.onnx")
+
+    def started_by(threads: int) -> int:
+        before = len(list(Path("/proc/self/task").iterdir()))
+        model = load_model(tmp_path / "model.onnx", threads=threads)
+        after = len(list(Path("/proc/self/task").iterdir()))
+        model.close()
+        return after - before
+
+    assert (started_by(1), started_by(3)) == (0, 2)
+
+
 def test_resident_memory_is_told_in_bytes() -> None:
     assert resident_bytes() > 10_000_000
