@@ -141,6 +141,11 @@ class BlobStore:
         with tempfile.TemporaryDirectory(dir=self._incoming, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
 
+    def lock_file(self, name: str) -> Path:
+        """Return a file beside the artifacts that the processes of this machine may lock to take turns."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        return self._directory / f"{name}.lock"
+
     def remove_abandoned(self) -> int:
         """Remove what killed processes left in `incoming/`; return how many entries."""
         oldest_s = time.time() - ABANDONED_AFTER_S

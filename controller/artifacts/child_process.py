@@ -84,6 +84,8 @@ def result_of(module: str, finished: Finished, limits: Limits) -> dict[str, Any]
     try:
         outcome: dict[str, Any] = json.loads(finished.output)
     except ValueError as error:
+        if len(finished.output.encode()) >= OUTPUT_BYTES_MAX:
+            raise JobFailed(f"{module} cannot be heard: its answer is longer than {OUTPUT_BYTES_MAX} bytes") from error
         raise JobFailed(f"{module} ended without an answer: {finished.errors.strip()[-200:]}") from error
     if "refused" in outcome:
         refused = outcome["refused"]

@@ -18,6 +18,8 @@ from typing import Any
 
 from controller.domain.errors import InvalidInput
 
+TOLD_MAX = 2000
+"""Characters of a refusal: its words may quote a stranger's file."""
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that the kernel sends to this process when its parent ends."""
 
@@ -52,12 +54,18 @@ def answer(work: Callable[[], dict[str, Any]]) -> None:
     try:
         outcome: dict[str, Any] = {"result": work()}
     except InvalidInput as refusal:
-        outcome = {"refused": {"code": refusal.code, "detail": refusal.detail, "field": refusal.field}}
+        outcome = {"refused": {"code": refusal.code, "detail": _plain(refusal.detail), "field": refusal.field}}
     except MemoryError:
         told = "it needs more memory than a job may use (job_memory_bytes)"
         outcome = {"refused": {"code": "too_much_memory", "detail": told, "field": None}}
     with os.fdopen(result, "w") as stream:
         stream.write(json.dumps(outcome) + "\n")
+
+
+def _plain(told: str) -> str:
+    # Whoever reads it may be a terminal, or a database that cannot keep every character.
+    shown = "".join(character if character.isprintable() else "?" for character in told[:TOLD_MAX])
+    return shown if len(told) <= TOLD_MAX else f"{shown}..."
 
 
 if __name__ == "__main__":

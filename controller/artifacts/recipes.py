@@ -23,7 +23,7 @@ OPAQUE = "opaque"
 DEFAULT_RECIPES = ("fp32", "int8")
 STEPS_MAX = 16
 
-_PHASES = (
+PHASES = (
     ("distil", "distil_torch"),
     ("prune_magnitude", "prune_structured", "clip"),
     ("quantize_dynamic", "quantize_static", "quantize_weights", "float16", "palette"),
@@ -33,7 +33,7 @@ _PHASES = (
 
 `optimize` may stand anywhere before the number format.
 """
-_PHASE_OF = {step: number for number, steps in enumerate(_PHASES) for step in steps}
+_PHASE_OF = {step: number for number, steps in enumerate(PHASES) for step in steps}
 _FORMAT_PHASE = _PHASE_OF["palette"]
 
 

@@ -9,7 +9,18 @@ from rich.live import Live
 from controller.cli.client import Client, Json, path_of
 from controller.cli.errors import CommandFailed, ExitCode
 from controller.cli.options import DEFAULTS, Options
-from controller.cli.render import Column, cell, field, notices, percent, print_json, screen, size, table
+from controller.cli.render import (
+    Column,
+    cell,
+    field,
+    metric_drop,
+    metric_value,
+    notices,
+    print_json,
+    screen,
+    size,
+    table,
+)
 from controller.cli.scatter import scatter
 
 POLL_S = 0.5
@@ -33,13 +44,13 @@ def _verdict(candidate: Json) -> str | None:
     return "on the front" if candidate["is_on_front"] else None
 
 
-def _points(candidate: Json) -> str | None:
+def _drop(candidate: Json) -> str | None:
     drop = candidate["drop"]
     if drop is None:
         return None
-    interval = candidate.get("drop_ci")
-    told = f"{drop * 100:+.2f}"
-    return f"{told} ({interval[0] * 100:+.2f} to {interval[1] * 100:+.2f})" if interval else told
+    interval, metric = candidate.get("drop_ci"), candidate["metric"]
+    told = metric_drop(drop, metric)
+    return f"{told} ({' to '.join(str(metric_drop(end, metric)) for end in interval)})" if interval else told
 
 
 def _latency(candidate: Json) -> str | None:
@@ -53,8 +64,8 @@ COLUMNS = (
     Column("ON THE WIRE", lambda candidate: size(candidate["wire_bytes"]), "right"),
     Column("MEMORY", lambda candidate: size(candidate["memory_bytes"]), "right"),
     Column("LATENCY", _latency, "right"),
-    Column("VALUE", lambda candidate: percent(candidate["value"], 2), "right"),
-    Column("POINTS LOST", _points, "right"),
+    Column("VALUE", lambda candidate: metric_value(candidate["value"], candidate["metric"]), "right"),
+    Column("DROP", _drop, "right"),
     Column("", _verdict),
 )
 
@@ -101,14 +112,14 @@ def compress(
         search = client.post(path_of("models", model, "versions", version, "searches"), asked)
         if wait:
             search = _until_ended(client, search, timeout)
-    _show(search, options.output)
+    show_search(search, options.output)
     return ExitCode.NOT_COMPLETED if wait and search["chosen"] is None else ExitCode.OK
 
 
 def _until_ended(client: Client, search: Json, timeout_s: float) -> Json:
     deadline_s = time.monotonic() + timeout_s
     with Live(console=notices(), transient=True, auto_refresh=False) as live:
-        while search["state"] == RUNNING:
+        while search["state"] == RUNNING or _is_being_published(search):
             if time.monotonic() > deadline_s:
                 raise CommandFailed(
                     f"search {search['id']} still runs after {timeout_s:g} s: {search['explanation']}",
@@ -120,7 +131,13 @@ def _until_ended(client: Client, search: Json, timeout_s: float) -> Json:
     return search
 
 
-def _show(search: Json, output: str) -> None:
+def _is_being_published(search: Json) -> bool:
+    chosen = [candidate for candidate in search["candidates"] if candidate["is_chosen"]]
+    return bool(search["publish"] and chosen and not chosen[0]["final"])
+
+
+def show_search(search: Json, output: str) -> None:
+    """Print a search: its candidates, a chart of the front, and the reason for the choice."""
     if output == "json":
         print_json(search)
         return

@@ -24,6 +24,7 @@ NOUNS = {
     "worker": "Start workers beside a controller with an external queue.",
     "model": "Models: named capabilities.",
     "recipe": "Recipes: how variants are made.",
+    "search": "Searches: which variant keeps a budget.",
     "version": "Model versions: immutable, numbered releases, and their compressed variants.",
     "variant": "Variants: which one devices may run, and why.",
     "device": "Devices: enrolled machines and what they run.",

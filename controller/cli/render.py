@@ -17,6 +17,7 @@ from rich.text import Text
 PIPED_WIDTH = 240
 """Columns when stdout is not a terminal, so that lines can be cut and searched without wraps."""
 
+ACCURACY = "accuracy"
 GOOD = frozenset({"ready", "published", "healthy", "succeeded", "chosen"})
 BAD = frozenset({"failed", "refused", "aborted", "silent"})
 
@@ -106,6 +107,20 @@ def size(size_bytes: float | None) -> str | None:
 def percent(share: float | None, digits: int = 1) -> str | None:
     """Return a share as a percentage."""
     return None if share is None else f"{share * 100:.{digits}f} %"
+
+
+def metric_value(value: float | None, metric: str | None) -> str | None:
+    """Return the value of a metric: accuracy is a share, everything else is told as it is."""
+    if value is None:
+        return None
+    return percent(value, 2) if metric == ACCURACY else f"{value:.4f}"
+
+
+def metric_drop(drop: float | None, metric: str | None) -> str | None:
+    """Return by how much a metric fell, in points of accuracy or in the metric's own units."""
+    if drop is None:
+        return None
+    return f"{drop * 100:+.2f} points" if metric == ACCURACY else f"{drop:+.4f}"
 
 
 def labels(value: dict[str, str] | None) -> str | None:

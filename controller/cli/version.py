@@ -14,9 +14,10 @@ from controller.cli.options import DEFAULTS, Options
 from controller.cli.render import (
     Column,
     field,
+    metric_drop,
+    metric_value,
     moment,
     notices,
-    percent,
     print_json,
     screen,
     show_list,
@@ -53,14 +54,27 @@ def _evaluation(variant: Json, key: str) -> Any:
 
 def _drop(variant: Json) -> str | None:
     source, value = _evaluation(variant, "source_value"), _evaluation(variant, "value")
-    return None if source is None or value is None else f"{(source - value) * 100:+.1f} points"
+    return None if source is None or value is None else metric_drop(source - value, _evaluation(variant, "metric"))
+
+
+def _value(variant: Json) -> str | None:
+    return metric_value(_evaluation(variant, "value"), _evaluation(variant, "metric"))
+
+
+def _at(variant: Json) -> str:
+    progress = variant.get("progress")
+    if not progress:
+        return str(variant["state"])
+    return f"{variant['state']} ({progress['job']} {progress['share'] * 100:.0f} % {progress['words']})".replace(
+        " )", ")"
+    )
 
 
 VARIANT_COLUMNS = (
     field("VARIANT", "recipe"),
-    field("STATE", "state"),
+    Column("STATE", _at),
     Column("ON THE WIRE", lambda variant: size(variant.get("wire_bytes")), "right"),
-    Column("VALUE", lambda variant: percent(_evaluation(variant, "value")), "right"),
+    Column("VALUE", _value, "right"),
     Column("DROP", _drop, "right"),
     Column("METRIC", lambda variant: _evaluation(variant, "metric")),
     field("ERROR", "error"),
@@ -183,15 +197,6 @@ def until_final(client: Client, version: Json, timeout_s: float) -> Json:
     return version
 
 
-def _at(variant: Json) -> str:
-    progress = variant.get("progress")
-    if not progress:
-        return str(variant["state"])
-    return f"{variant['state']} ({progress['job']} {progress['share'] * 100:.0f} % {progress['words']})".replace(
-        " )", ")"
-    )
-
-
 def _is_final(version: Json) -> bool:
     return version["state"] != "processing" and all(v["state"] in FINAL_VARIANT_STATES for v in _wanted(version))
 
@@ -209,6 +214,6 @@ def show_version(version: Json, output: str) -> None:
         print_json(version)
         return
     show_one(version, [column for column in COLUMNS if column.heading != "VARIANTS"], output)
-    if version["variants"]:
+    if _wanted(version):
         screen().print()
-        screen().print(table(version["variants"], VARIANT_COLUMNS))
+        screen().print(table(_wanted(version), VARIANT_COLUMNS))

@@ -77,7 +77,7 @@ def broken(figures: Mapping[str, Any], promise: Promise) -> str | None:
     if value is None or source_value is None:
         return None
     drop = source_value - value
-    limit = f"at most {_amount(metric, promise.drop_max)} promised"
+    limit = f"the promise is at most {_amount(metric, promise.drop_max)}"
     if promise.rule == POINT:
         return None if drop <= promise.drop_max + ROUNDING else f"{compared(figures)}; {limit}"
     interval = figures.get("drop_ci")
@@ -85,7 +85,7 @@ def broken(figures: Mapping[str, Any], promise: Promise) -> str | None:
         return f"{compared(figures)}; too few for the 95 % interval that the promise goes by"
     if interval[1] <= promise.drop_max + ROUNDING:
         return None
-    return f"{compared(figures)}; the interval reaches {_amount(metric, interval[1], verb='')}, {limit}"
+    return f"{compared(figures)}; the interval reaches {_amount(metric, interval[1])}, {limit}"
 
 
 def compared(figures: Mapping[str, Any]) -> str:
@@ -117,9 +117,9 @@ def _number(metric: str, drop: float) -> str:
     return f"{drop * scale:.{decimals}f}{unit}"
 
 
-def _amount(metric: str | None, drop: float, *, verb: str = " are") -> str:
+def _amount(metric: str | None, drop: float) -> str:
     scale, _, unit = _unit(metric)
-    return f"{drop * scale:.6g}{unit}{verb}"
+    return f"{drop * scale:.6g}{unit}"
 
 
 def _unit(metric: str | None) -> tuple[float, int, str]:

@@ -129,8 +129,9 @@ class Plan:
 
 
 def plan(budget: Budget, tiers: Sequence[Sequence[str]], candidates: Iterable[Candidate], *, thorough: bool) -> Plan:
-    """Decide the next step of a search from what has become of its candidates so far."""
-    known = {candidate.recipe: candidate for candidate in candidates}
+    """Decide the next step of a search from what has become of its candidates so far; others do not count."""
+    eligible = {name for tier in tiers for name in tier}
+    known = {candidate.recipe: candidate for candidate in candidates if candidate.recipe in eligible}
     for number, tier in enumerate(tiers, start=1):
         missing = tuple(name for name in tier if name not in known)
         at_work = [name for name in tier if name in known and not known[name].final]
@@ -141,7 +142,7 @@ def plan(budget: Budget, tiers: Sequence[Sequence[str]], candidates: Iterable[Ca
             return Plan((), False, None, f"{place}: waiting for {', '.join(at_work)}")
         chosen = choose(budget, known.values())
         if chosen and not thorough:
-            left = sum(len(later) for later in tiers[number:])
+            left = sum(name not in known for later in tiers[number:] for name in later)
             spared = f"; {left} dearer recipes were not tried" if left else ""
             return Plan((), True, chosen.recipe, f"{why_chosen(budget, chosen, known.values())}{spared}")
     chosen = choose(budget, known.values())
@@ -216,7 +217,8 @@ def _figures(candidate: Candidate) -> dict[str, float]:
         "size": candidate.wire_bytes or 0.0,
         "latency": candidate.latency_us or 0.0,
         "memory": candidate.memory_bytes or 0.0,
-        "value": -(candidate.value or 0.0),
+        # Against its own source, because not every candidate was judged on the same rows.
+        "value": -(candidate.value or 0.0) if candidate.drop is None else candidate.drop,
     }
 
 

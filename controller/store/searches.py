@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from controller.domain.catalog import NEXT_TASK, VariantState
-from controller.domain.costs import Cost
+from controller.domain.costs import CONTROLLER, Cost
 from controller.domain.ids import SearchId, VariantId, VersionId
 from controller.domain.search import Budget, Candidate, SearchState
 from controller.store import tables
@@ -82,7 +82,9 @@ def candidate_of(row: Mapping[str, Any], profile: str) -> Candidate:
     """Return a variant's row as the search sees it."""
     state = VariantState(row["state"])
     evaluation, costs = row["evaluation"] or {}, row["costs"] or {}
-    cost = Cost.from_json(costs[profile]) if profile in costs else None
+    # A published variant's costs are frozen: a class that came later sees the controller's estimate.
+    measured = costs.get(profile) or costs.get(CONTROLLER.name)
+    cost = Cost.from_json(measured) if measured else None
     value, source_value = evaluation.get("value"), evaluation.get("source_value")
     return Candidate(
         recipe=row["recipe"],

@@ -265,4 +265,6 @@ def _write_fenced(tx: Connection, claimed: Claim, **values: Any) -> None:
         _variant.c.attempts == claimed.attempts,
     )
     if tx.execute(update(_variant).where(fence).values(values)).rowcount != 1:
-        raise LeaseLost(f"variant {claimed.id} was taken over by another worker after {claimed.attempts} attempts")
+        raise LeaseLost(
+            f"variant {claimed.id} was cancelled, or taken over by another worker, in its attempt {claimed.attempts}"
+        )

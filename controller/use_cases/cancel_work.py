@@ -18,7 +18,11 @@ def cancel_variant(database: Database, model: str, number: int, name: str, *, no
     """Cancel the work on one variant; Conflict when there is none to cancel. Returns the version's id."""
     with database.writing() as tx:
         version = catalog.version_numbered(tx, model, number)
-        variants.move(tx, variants.variant_of(tx, version.id, name), VariantEvent.CANCEL, now)
+        try:
+            variants.move(tx, variants.variant_of(tx, version.id, name), VariantEvent.CANCEL, now)
+        except Conflict as rests:
+            told = f"no work on variant {name} to cancel: {rests.detail}"
+            raise Conflict(told, code="nothing_to_cancel") from rests
         add_event(tx, now, "operator", "variant.cancelled", version.id, f"{model} version {number}, {name}: cancelled")
     return version.id
 

@@ -17,6 +17,7 @@ from controller.artifacts.recipes import RECIPES, Recipe, StepUse, parse_recipe
 from controller.artifacts.steps.parameters import STEPS
 from controller.domain.catalog import ModelVersion, VariantEvent, VariantState
 from controller.domain.ids import VariantId
+from controller.store.variants import Claim
 from controller.use_cases.remembered_work import Made, Piece, once
 from controller.use_cases.variant_work import Finding, Job, Workshop, work_on
 
@@ -35,9 +36,12 @@ def recipe_of(job: Job) -> Recipe:
     return parse_recipe(document) if document else RECIPES[job.claim.recipe]
 
 
-def judged_on_other_rows(recipe: Recipe, version: ModelVersion) -> bool:
-    """Tell whether the recipe learns from the evaluation data, so that only the other half of it may judge."""
-    return recipe.calibrates and version.calibration_sha256 is None
+def judged_on_other_rows(recipe: Recipe, claim: Claim, version: ModelVersion) -> bool:
+    """Tell whether the recipe learns from the evaluation data, so that only the other half of it may judge.
+
+    So it is with every candidate of a search, for they are compared with each other.
+    """
+    return version.calibration_sha256 is None and (recipe.calibrates or claim.search_id is not None)
 
 
 def _compress(shop: Workshop, job: Job) -> Finding:

@@ -58,7 +58,7 @@ def _evaluate(shop: Workshop, job: Job) -> Finding:
 
 def _judge(shop: Workshop, job: Job, metric: str) -> Remembered:
     version, files = job.version, job.claim.files or {}
-    held_out = version.evaluation_sha256 is not None and judged_on_other_rows(recipe_of(job), version)
+    held_out = version.evaluation_sha256 is not None and judged_on_other_rows(recipe_of(job), job.claim, version)
     depends_on = {
         "source": version.artifact_sha256,
         "files": {name: entry["sha256"] for name, entry in files.items() if name != GOLDEN_FILE},

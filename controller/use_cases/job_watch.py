@@ -48,6 +48,17 @@ class Watch:
         if time.monotonic() - self._written_s >= WRITE_EVERY_S:
             self._write()
 
+    def waits(self, words: str) -> None:
+        """Say that the job waits; the log needs no line for every look."""
+        self._progress |= {"words": words}
+        if time.monotonic() - self._written_s >= WRITE_EVERY_S:
+            self._write()
+
+    def remembers(self, seconds: float) -> None:
+        """Keep a log that says that nothing had to be done."""
+        self._lines.append(f"the same work was done before, in {seconds:.1f} s; its result is used")
+        self._keep_log(self._shop.clock(), "remembered")
+
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Keep the log of what happens inside, however it ends."""

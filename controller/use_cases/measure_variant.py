@@ -4,6 +4,7 @@ The figures are frozen with the variant: which variant a device gets must not ch
 again. A search's candidates are measured for the search's class alone.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from controller.artifacts import jobs
@@ -17,6 +18,9 @@ from controller.store.searches import search_by_id
 from controller.use_cases.remembered_work import Made, Piece, once
 from controller.use_cases.variant_work import Finding, Job, Workshop, work_on
 from device_agent.protocol.manifest import GOLDEN_FILE
+
+ROOM = 4
+"""A class whose memory is this many times the measured peak is not measured apart."""
 
 
 def measure_variant(shop: Workshop, variant_id: VariantId) -> VariantState | None:
@@ -32,18 +36,27 @@ def _measure(shop: Workshop, job: Job) -> Finding:
     is_candidate = search is not None and search.chosen != job.claim.id
     if search and is_candidate:
         classes = [one for one in classes if one.name == search.profile] or [CONTROLLER]
-    costs = {
-        one.name: _cost(shop, job.at(number, len(classes)), one, factors.get(one.name, 1.0))
-        for number, one in enumerate(classes, start=1)
-    }
+    costs: dict[str, Cost] = {}
+    for number, one in enumerate(classes, start=1):
+        known = costs.get(CONTROLLER.name)
+        spared = known is not None and _is_far_from_limits(one, known)
+        cost = known if known and spared else _cost(shop, job.at(number, len(classes)), one)
+        costs[one.name] = replace(cost, memory_bytes=one.memory_bytes, factor=factors.get(one.name, 1.0))
     return Finding(
         VariantEvent.SET_ASIDE if is_candidate else VariantEvent.MEASURE_DONE,
         "; ".join(f"{name}: {_words(cost)}" for name, cost in costs.items()),
-        {"costs": {name: cost.to_json() for name, cost in costs.items()}},
+        {"costs": {**(job.claim.costs or {}), **{name: cost.to_json() for name, cost in costs.items()}}},
     )
 
 
-def _cost(shop: Workshop, job: Job, device_class: DeviceClass, factor: float) -> Cost:
+def _is_far_from_limits(device_class: DeviceClass, known: Cost) -> bool:
+    # A limit that is nowhere near changes nothing: what was measured without one holds for the class too.
+    if known.peak_bytes is None or device_class.threads != known.threads:
+        return False
+    return device_class.memory_bytes is None or device_class.memory_bytes >= ROOM * known.peak_bytes
+
+
+def _cost(shop: Workshop, job: Job, device_class: DeviceClass) -> Cost:
     files = job.claim.files or {}
     depends_on = {
         "files": {name: entry["sha256"] for name, entry in files.items()},
@@ -55,10 +68,11 @@ def _cost(shop: Workshop, job: Job, device_class: DeviceClass, factor: float) ->
     def work(scratch: Path, heartbeat: Heartbeat) -> Made:
         model = shop.model_file(files, scratch)
         inputs = shop.blobs.path(files[GOLDEN_FILE]["sha256"])
-        return jobs.measure(model, inputs, device_class, shop.limits, heartbeat).to_json(), {}
+        lock = shop.blobs.lock_file("measurement")
+        return jobs.measure(model, inputs, device_class, shop.limits, heartbeat, lock).to_json(), {}
 
     done = once(shop, job, Piece("measure", depends_on), work)
-    return Cost.from_json({**done.result, "factor": factor})
+    return Cost.from_json(done.result)
 
 
 def _words(cost: Cost) -> str:

@@ -63,17 +63,26 @@ def once(shop: Workshop, job: Job, piece: Piece, work: Callable[[Path, Heartbeat
     while True:
         known = _known(shop, key)
         if known:
-            return Remembered(known.result, known.files, known.seconds, reused=True)
+            return _reused(watch, known)
         if _reserve(shop, job, key):
             break
-        watch.told(0.0, "another worker is at the same piece of work; waiting for it")
+        watch.waits("another worker is at the same piece of work; waiting for it")
         time.sleep(WAIT_S)
     try:
+        # Whoever had it reserved may have finished between the two looks.
+        known = _known(shop, key)
+        if known:
+            return _reused(watch, known)
         found = _do(shop, job, piece, watch, work)
     finally:
         with shop.database.writing() as tx:
             release_lease(tx, _lease(key), job.claim.id)
     return Remembered(found.result, found.files, found.seconds, reused=False)
+
+
+def _reused(watch: Watch, known: JobResult) -> Remembered:
+    watch.remembers(known.seconds)
+    return Remembered(known.result, known.files, known.seconds, reused=True)
 
 
 def _known(shop: Workshop, key: str) -> JobResult | None:

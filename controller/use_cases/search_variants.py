@@ -98,6 +98,8 @@ def tiers_of(recipes: Iterable[Recipe], *, with_inputs: bool) -> list[list[str]]
 def _advance(tx: Transaction, search: Search, now: datetime) -> None:
     version = catalog.version_by_id(tx, search.version_id)
     recipes = known_recipes(tx)
+    for variant_id, event in _to_be_judged_anew(tx, search):
+        variants.move(tx, variant_id, event, now, {"search_id": search.id, "error": None})
     rows = {row["recipe"]: row for row in searches.candidate_rows(tx, search.version_id)}
     eligible = recipes.values() if search.recipes is None else [recipes[name] for name in search.recipes]
     tiers = tiers_of(eligible, with_inputs=has_inputs(version))
@@ -107,6 +109,22 @@ def _advance(tx: Transaction, search: Search, now: datetime) -> None:
     variants.insert_variants(tx, new)
     chosen = rows[decided.chosen] if decided.chosen else None
     _save(tx, search, decided, chosen, now)
+
+
+def _to_be_judged_anew(tx: Transaction, search: Search) -> list[tuple[VariantId, VariantEvent]]:
+    """Return what earlier searches left and this one sees otherwise.
+
+    That is what was refused under a stricter limit, or measured for another class. The jobs are remembered.
+    """
+    found = []
+    for row in searches.candidate_rows(tx, search.version_id):
+        candidate = searches.candidate_of(row, search.profile)
+        loose = search.budget.drop is not None and candidate.drop is not None and candidate.drop <= search.budget.drop
+        if row["state"] == VariantState.REFUSED and loose:
+            found.append((VariantId(row["id"]), VariantEvent.ASKED_AGAIN))
+        elif row["state"] == VariantState.ASIDE and search.profile not in (row["costs"] or {}):
+            found.append((VariantId(row["id"]), VariantEvent.CHOSEN))
+    return found
 
 
 def _save(tx: Transaction, search: Search, decided: Plan, chosen: Row | None, now: datetime) -> None:

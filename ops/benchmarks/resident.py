@@ -84,8 +84,11 @@ def _in_a_process_of_its_own(model: str, inputs: Tensors) -> str:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, str(_growth_bytes(model, inputs)).encode())
-        os._exit(0)
+        try:
+            os.write(writing, str(_growth_bytes(model, inputs)).encode())
+        finally:
+            # Without an interpreter's usual end, which would wait for what only the forking process has.
+            os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as stream:
         answer = stream.read()

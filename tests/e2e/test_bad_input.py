@@ -91,6 +91,9 @@ BAD_UPLOADS = {
         bad_uploads.reaching_outside, "external_data", "'../../operator.token'", "save the model as one file"
     ),
     "unknown operator": bad_model(bad_uploads.of_unknown_operator, "unknown_operator", "Frobnicate"),
+    "functions that unfold without end": bad_model(
+        bad_uploads.unfolding_without_end, "too_many_parts", "more than 10^12 nodes", "split it"
+    ),
     "future opset": bad_model(bad_uploads.of_future_opset, "unsupported_opset", "export for an older"),
     "rows of the wrong width": bad_evaluation(
         "evaluation_shape", f"[{ROWS}, 5]", "the model takes ['rows', 4]", inputs=golden_rows(ROWS, 5)

@@ -10,6 +10,7 @@ from controller.cli.errors import CommandFailed
 from device_agent.protocol.manifest import CHUNK_BYTES
 from tests.support.agents import Reached
 from tests.support.background_load import BackgroundLoad
+from tests.support.digits import linear_classifier
 from tests.support.installation import Installation, add_version, wait_for_end, wait_for_variants
 from tests.support.metered_link import MeteredLink
 from tests.support.onnx_models import linear_model, linear_weights
@@ -19,23 +20,32 @@ from tests.support.waiting import wait_until
 
 ROW = [1.0, -0.5, 2.0, 0.25]
 EXPECTED = {str(number): (np.array(ROW) @ linear_weights() + number).tolist() for number in (1, 2)}
-LARGE_FEATURES = 2048
+LARGE_FEATURES = 1024
 LARGE_CLASSES = 1024
 LARGE_BYTES = 4 * LARGE_FEATURES * LARGE_CLASSES
 METADATA_BYTES = 400_000
 """More than polls and signed metadata take on the link in the meantime, and far less than half of the artifact."""
 
 
-def publish(client: Client, folder: Path, numbers: range, model: str = "digits", **shape: int) -> None:
+def publish(client: Client, folder: Path, numbers: range) -> None:
     """Publish versions whose scores differ by their number."""
-    client.post("/models", {"name": model})
+    client.post("/models", {"name": "digits"})
     added = []
     for number in numbers:
-        file = folder / f"{model}-{number}.onnx"
-        linear_model(file, bias=number, **shape)
-        added.append(add_version(client, model, file, recipes=["fp32"]))
+        file = folder / f"digits-{number}.onnx"
+        linear_model(file, bias=number)
+        added.append(add_version(client, "digits", file, recipes=["fp32"]))
     for version in added:
         assert wait_for_variants(client, version)["state"] == "ready"
+
+
+def publish_large(client: Client, folder: Path) -> None:
+    """Publish a large model whose weights hardly become smaller when they are packed."""
+    client.post("/models", {"name": "large"})
+    file = folder / "large.onnx"
+    weights = np.random.default_rng(5).normal(size=(LARGE_FEATURES, LARGE_CLASSES)).astype(np.float32)
+    linear_classifier(file, weights, np.zeros(LARGE_CLASSES, np.float32))
+    assert wait_for_variants(client, add_version(client, "large", file, recipes=["fp32"]))["state"] == "ready"
 
 
 def pin(client: Client, model: str = "digits") -> None:
@@ -74,7 +84,7 @@ def test_an_agent_killed_in_mid_download_serves_on_and_its_successor_fetches_onl
 ) -> None:
     with embedded.client() as client, MeteredLink(embedded.url) as link:
         publish(client, tmp_path, range(1, 2))
-        publish(client, tmp_path, range(1, 2), "large", features=LARGE_FEATURES, classes=LARGE_CLASSES)
+        publish_large(client, tmp_path)
         pin(client)
         with a_fleet(Reached(link.url, embedded.token), tmp_path, {"device": "fp32"}) as fleet:
             fleet.wait_for_version("1")

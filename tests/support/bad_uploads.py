@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from tests.support import hostile_models
 from tests.support.onnx_models import golden_rows, linear_model
 
 ROWS = 20
@@ -43,6 +44,11 @@ def of_unknown_operator(file: Path) -> None:
 def of_future_opset(file: Path) -> None:
     """Write a model of an operator set that the runtime does not have."""
     _one_node(file, "Relu", opset=99)
+
+
+def unfolding_without_end(file: Path) -> None:
+    """Write a model of four kilobytes whose functions stand for more nodes than any machine can hold."""
+    file.write_bytes(hostile_models.unfolding(60))
 
 
 def _one_node(file: Path, operator: str, opset: int) -> None:

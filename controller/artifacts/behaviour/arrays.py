@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -26,7 +27,7 @@ _TOLD_MAX = 200
 """Characters of a reason: it may quote the file."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """How numpy packs."""
-_DAMAGED = (OSError, EOFError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (OSError, EOFError, ValueError, TypeError, RuntimeError, TokenError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,8 @@ def _largest_difference(model: Path, inputs: Tensors, wanted: Tensors) -> float:
 
 
 def _nudged(array: Array) -> Array:
-    return np.nextafter(array, array.dtype.type(np.inf)) if array.dtype.kind == "f" else array
+    # Of an array without dimensions numpy makes a number, which the runtime does not take.
+    return np.asarray(np.nextafter(array, array.dtype.type(np.inf))) if array.dtype.kind == "f" else array
 
 
 def _numbers(tensors: Tensors) -> list[Array]:

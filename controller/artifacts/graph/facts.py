@@ -17,12 +17,21 @@ from dataclasses import dataclass
 import onnx
 
 from controller.artifacts.findings import ModelFacts
-from controller.artifacts.graph.reading import HOW_TO_EXPORT, refused, tensors_of
+from controller.artifacts.graph.reading import HOW_TO_EXPORT, refused, sparse_tensors_of, tensors_of
 from device_agent.protocol.manifest import TensorSpec
 
 TENSORS_MAX = 256
 """Inputs or outputs of a model: as many as a manifest may name."""
+OPERATORS_MAX = 1000
+"""Kinds of operators of a model: as many as a manifest may name."""
+NAME_MAX = 256
+"""Characters of the name of an input or output that a manifest takes."""
+RANK_MAX = 64
+"""Dimensions of an input or output: as many as numpy's arrays have."""
+OPSET_MAX = 1000
 MEMORY_BYTES_MAX = 2**53
+"""Also the most parameters: JSON's numbers are exact up to here."""
+_BLOCKS = ("com.microsoft", "MatMulNBits")
 _T = onnx.TensorProto
 _DATATYPES: dict[int, str] = {
     _T.BOOL: "BOOL",
@@ -54,8 +63,8 @@ def describe(model: onnx.ModelProto) -> ModelFacts:
     return ModelFacts(
         inputs=_signature([value for value in model.graph.input if value.name not in names], "input"),
         outputs=_signature(model.graph.output, "output"),
-        opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
-        operators=tuple(sorted(set(_operators(model.graph)))),
+        opset=_opset(model),
+        operators=_named_operators(model),
         precision=_precision(model.graph, weights),
         parameters=_parameters(model.graph, weights),
         memory_bytes=_memory_bytes(model, weights),
@@ -72,15 +81,21 @@ class _Block:
 
 def _blocks(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, _Block]]:
     for node in graph.node:
-        if node.op_type == "MatMulNBits":
-            whole = {attribute.name: int(attribute.i) for attribute in node.attribute}
+        if (node.domain, node.op_type) != _BLOCKS or len(node.input) < 2:
+            continue
+        whole = {attribute.name: int(attribute.i) for attribute in node.attribute}
+        if {"K", "N", "bits"} <= whole.keys():
             yield node, _Block(whole["K"] * whole["N"], f"int{whole['bits']}")
 
 
 def _palette_indices(graph: onnx.GraphProto) -> set[str]:
     # Indices into a table of floats are no numbers to compute with: such a model runs as its table says.
     looked_up = {node.input[1] for node in graph.node if node.op_type == "Gather" and len(node.input) > 1}
-    return {node.input[0] for node in graph.node if node.op_type == "Cast" and looked_up.intersection(node.output)}
+    return {
+        node.input[0]
+        for node in graph.node
+        if node.op_type == "Cast" and node.input and looked_up.intersection(node.output)
+    }
 
 
 def _signature(values: Iterable[onnx.ValueInfoProto], kind: str) -> tuple[TensorSpec, ...]:
@@ -93,6 +108,12 @@ def _signature(values: Iterable[onnx.ValueInfoProto], kind: str) -> tuple[Tensor
 def _spec(value: onnx.ValueInfoProto, kind: str) -> TensorSpec:
     tensor = value.type.tensor_type
     datatype = _DATATYPES.get(tensor.elem_type)
+    if len(value.name) > NAME_MAX or len(tensor.shape.dim) > RANK_MAX:
+        raise refused(
+            "unsupported_signature",
+            f"the {kind} {value.name[:NAME_MAX]!r} has a name of {len(value.name)} characters and "
+            f"{len(tensor.shape.dim)} dimensions; at most {NAME_MAX} and {RANK_MAX} can be served",
+        )
     if datatype is None or not tensor.HasField("shape"):
         raise refused(
             "unsupported_signature",
@@ -104,6 +125,21 @@ def _spec(value: onnx.ValueInfoProto, kind: str) -> TensorSpec:
 
 def _size(dimension: onnx.TensorShapeProto.Dimension, *, free: int) -> int:
     return dimension.dim_value if dimension.dim_value > 0 else free
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    opset = next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if not 0 <= opset <= OPSET_MAX:
+        raise refused("unsupported_opset", f"there is no operator set {opset} of ONNX; {HOW_TO_EXPORT}")
+    return opset
+
+
+def _named_operators(model: onnx.ModelProto) -> tuple[str, ...]:
+    operators = set(_operators(model.graph))
+    if len(operators) > OPERATORS_MAX:
+        told = f"the model has {len(operators)} kinds of operators; at most {OPERATORS_MAX} can be named to devices"
+        raise refused("too_many_parts", f"{told}: inline its functions")
+    return tuple(sorted(operators))
 
 
 def _operators(graph: onnx.GraphProto) -> Iterator[str]:
@@ -120,7 +156,10 @@ def _elements(tensor: onnx.TensorProto) -> int:
 
 def _parameters(graph: onnx.GraphProto, weights: Iterable[onnx.TensorProto]) -> int:
     blocks = {node.input[1]: block.elements for node, block in _blocks(graph)}
-    return sum(blocks.get(tensor.name, _elements(tensor)) for tensor in weights)
+    parameters = sum(blocks.get(tensor.name, _elements(tensor)) for tensor in weights)
+    if not 0 <= parameters <= MEMORY_BYTES_MAX:
+        raise refused("too_much_memory", f"the model declares {parameters} parameters; {HOW_TO_EXPORT}")
+    return parameters
 
 
 def _precision(graph: onnx.GraphProto, weights: Iterable[onnx.TensorProto]) -> str:
@@ -142,11 +181,16 @@ def _bytes(element_type: int, elements: int) -> int:
 
 
 def _memory_bytes(model: onnx.ModelProto, weights: Iterable[onnx.TensorProto]) -> int:
-    held = sum(_bytes(tensor.data_type, _elements(tensor)) for tensor in weights)
+    held = sum(_bytes(tensor.data_type, _elements(tensor)) for tensor in weights) + _unpacked_bytes(model.graph)
     estimate = 2 * held + _largest_activations(model)
     if estimate > MEMORY_BYTES_MAX:
         raise refused("too_much_memory", f"the model's shapes add up to {estimate} bytes of memory; {HOW_TO_EXPORT}")
     return estimate
+
+
+def _unpacked_bytes(graph: onnx.GraphProto) -> int:
+    # The runtime writes sparse weights out in full when it loads them.
+    return sum(_bytes(sparse.values.data_type, math.prod(sparse.dims)) for sparse in sparse_tensors_of(graph))
 
 
 def _largest_activations(model: onnx.ModelProto) -> int:

@@ -1,5 +1,6 @@
 """Running a model on the runtime that devices use, row by row as their requests come."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ Tensors = dict[str, Array]
 Level = onnxruntime.GraphOptimizationLevel
 
 _LOG_FATAL_ONLY = 4
+_NO_MEMORY = re.compile("Failed to allocate memory|bad_alloc|would require more than [0-9]+ bytes")
+"""The runtime's words for it."""
 onnxruntime.set_default_logger_severity(_LOG_FATAL_ONLY)
 
 
@@ -29,7 +32,8 @@ class Session:
     ) -> None:
         """Load a file, or a serialized model; `as_on_devices` with the options of a device's inference process.
 
-        InvalidInput(`unknown_operator`, `unsupported_opset`, `not_loadable`) when it cannot be loaded.
+        InvalidInput(`unknown_operator`, `unsupported_opset`, `too_much_memory`, `not_loadable`) when it cannot be
+        loaded.
         """
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = level
@@ -48,16 +52,16 @@ class Session:
     def one_request(self, inputs: Mapping[str, Array]) -> Tensors:
         """Return the first row of each input, or all that the model fixes: what a device is asked at a time."""
         return {
-            node.name: inputs[node.name] if node.shape and isinstance(node.shape[0], int) else inputs[node.name][:1]
+            node.name: inputs[node.name][:1] if node.shape and not isinstance(node.shape[0], int) else inputs[node.name]
             for node in self._session.get_inputs()
         }
 
     def run(self, inputs: Mapping[str, Array]) -> Tensors:
-        """Run all rows at once; InvalidInput(`not_runnable`) when the model cannot."""
+        """Run all rows at once; InvalidInput(`not_runnable`, `too_much_memory`) when the model cannot."""
         try:
             results = self._session.run(self.outputs, dict(inputs))
         except Exception as error:  # as above
-            raise refused("not_runnable", f"the model fails on its inputs: {_first_line(error)}") from error
+            raise _not_runnable(str(error)) from error
         return dict(zip(self.outputs, results, strict=True))
 
     def run_rows(self, inputs: Mapping[str, Array], rows_a_run: int) -> Tensors:
@@ -98,6 +102,8 @@ def rows_a_run(inputs: tuple[TensorSpec, ...]) -> int | None:
 def _not_loadable(told: str) -> InvalidInput:
     reason = _first_line(told)
     version = onnxruntime.__version__
+    if _NO_MEMORY.search(told):
+        return _too_large(reason)
     if "is not a registered function/op" in told or "No Op registered" in told or "NOT_IMPLEMENTED" in told:
         return refused("unknown_operator", f"onnxruntime {version} lacks an operator of the model: {reason}")
     if "opset" in told.lower() or "IR version" in told:
@@ -105,6 +111,17 @@ def _not_loadable(told: str) -> InvalidInput:
             "unsupported_opset", f"onnxruntime {version} does not know the model's opset: {reason}; export for an older"
         )
     return refused("not_loadable", f"onnxruntime {version} cannot load the model: {reason}")
+
+
+def _not_runnable(told: str) -> InvalidInput:
+    if _NO_MEMORY.search(told):
+        return _too_large(_first_line(told))
+    return refused("not_runnable", f"the model fails on its inputs: {_first_line(told)}")
+
+
+def _too_large(reason: str) -> InvalidInput:
+    told = f"the model asks for more memory than a job may use (job_memory_bytes): {reason}"
+    return refused("too_much_memory", told)
 
 
 def _first_line(error: object) -> str:

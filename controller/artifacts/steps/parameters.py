@@ -10,7 +10,17 @@ import msgspec
 from msgspec import Meta
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
-Exclusions = Literal["none", "measured"] | Annotated[list[str], Meta(max_length=256)]
+Exclusions = Annotated[
+    Literal["none", "measured"] | Annotated[list[str], Meta(max_length=256)],
+    Meta(description="Layers left alone: none, those that measurably suffer, or those named"),
+]
+PerChannel = Annotated[bool, Meta(description="A scale for each channel; else one for each tensor, which packs better")]
+ReduceRange = Annotated[
+    bool, Meta(description="Weights keep 7 of the 8 bits, so that processors without VNNI answer as those with it")
+]
+Copies = Annotated[int, Meta(ge=0, le=64, description="Noisy and mixed copies of each calibration row")]
+Epochs = Annotated[int, Meta(ge=1, le=2000, description="Rounds over all rows at most")]
+Seed = Annotated[int, Meta(ge=0, lt=2**32, description="Another one gives another student")]
 
 
 class StepParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -25,7 +35,7 @@ class StepParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 class Optimize(StepParameters, frozen=True):
     """Fold constants, fuse neighbours such as convolution and batch normalisation, drop dead code and metadata."""
 
-    fuse: bool = True
+    fuse: Annotated[bool, Meta(description="Also join neighbouring operators into one")] = True
 
 
 class Clip(StepParameters, frozen=True):
@@ -38,9 +48,9 @@ class Clip(StepParameters, frozen=True):
     value: Annotated[
         float | None, Meta(description="The percentile (50 to 100) or k (above 0); none for least_error")
     ] = None
-    per: Literal["tensor", "channel"] = "tensor"
+    per: Annotated[Literal["tensor", "channel"], Meta(description="What has a bound of its own")] = "tensor"
     bits: Annotated[int, Meta(ge=2, le=8, description="Grid that least_error is measured on")] = 8
-    activations: bool = False
+    activations: Annotated[bool, Meta(description="Also bound what flows between layers")] = False
 
     @property
     def calibrates(self) -> bool:
@@ -51,7 +61,7 @@ class Clip(StepParameters, frozen=True):
 class PruneMagnitude(StepParameters, frozen=True):
     """Set the smallest weights to zero: fewer bytes on the wire, the same time and memory."""
 
-    sparsity: Share
+    sparsity: Annotated[Share, Meta(description="Share of the weights that become zero")]
     allocation: Annotated[
         Literal["layer", "model", "sensitivity"],
         Meta(description="The same share in every layer, one threshold for all, or more where it harms less"),
@@ -66,14 +76,20 @@ class PruneMagnitude(StepParameters, frozen=True):
 class PruneStructured(StepParameters, frozen=True):
     """Remove hidden neurons and channels, so that bytes, memory and time shrink."""
 
-    fraction: Share
-    allocation: Literal["uniform", "sensitivity"] = "uniform"
+    fraction: Annotated[Share, Meta(description="Share of the removable channels that goes")]
+    allocation: Annotated[
+        Literal["uniform", "sensitivity"],
+        Meta(description="The same share in every layer, or more where it harms less"),
+    ] = "uniform"
     recovery: Annotated[
         Literal["none", "bias", "least_squares"],
         Meta(description="How the next layer is refitted on what the removed channels gave"),
     ] = "least_squares"
     align: Annotated[int, Meta(ge=1, le=64, description="Channels stay a multiple of this")] = 8
-    ridge: Annotated[float, Meta(gt=0, le=1)] = 1e-3
+    ridge: Annotated[
+        float,
+        Meta(gt=0, le=1, description="How much least_squares prefers small changes; raise it where inputs are few"),
+    ] = 1e-3
 
     @property
     def calibrates(self) -> bool:
@@ -84,9 +100,9 @@ class PruneStructured(StepParameters, frozen=True):
 class QuantizeDynamic(StepParameters, frozen=True):
     """Weights as 8-bit whole numbers, activations as they come."""
 
-    per_channel: bool = True
-    reduce_range: bool = True
-    exclude: Annotated[Exclusions, Meta(description="Layers left alone: none, by measured damage, or names")] = "none"
+    per_channel: PerChannel = True
+    reduce_range: ReduceRange = True
+    exclude: Exclusions = "none"
 
     @property
     def calibrates(self) -> bool:
@@ -97,9 +113,12 @@ class QuantizeDynamic(StepParameters, frozen=True):
 class QuantizeStatic(StepParameters, frozen=True):
     """Weights and activations as 8-bit whole numbers (QDQ), scales from calibration."""
 
-    per_channel: bool = False
-    method: Literal["minmax", "entropy", "percentile"] = "minmax"
-    reduce_range: bool = True
+    per_channel: PerChannel = False
+    method: Annotated[
+        Literal["minmax", "entropy", "percentile"],
+        Meta(description="How the range of what flows between layers is taken from the inputs"),
+    ] = "minmax"
+    reduce_range: ReduceRange = True
     exclude: Exclusions = "none"
 
     @property
@@ -111,9 +130,9 @@ class QuantizeStatic(StepParameters, frozen=True):
 class QuantizeWeights(StepParameters, frozen=True):
     """Large matrices in blocks of 4 or 8 bits; activations stay floats."""
 
-    bits: Literal[4, 8] = 4
-    block_size: Literal[16, 32, 64, 128] = 32
-    symmetric: bool = True
+    bits: Annotated[Literal[4, 8], Meta(description="Of each weight")] = 4
+    block_size: Annotated[Literal[16, 32, 64, 128], Meta(description="Weights of a column that share a scale")] = 32
+    symmetric: Annotated[bool, Meta(description="Without a zero point for each block")] = True
     embeddings: Annotated[bool, Meta(description="Also store large lookup tables as 8-bit rows, each with a scale")] = (
         False
     )
@@ -132,7 +151,7 @@ class Float16(StepParameters, frozen=True):
 class Palette(StepParameters, frozen=True):
     """Share few values among all weights of a layer: stored as indices and a table."""
 
-    entries: Annotated[int, Meta(ge=2, le=256)] = 16
+    entries: Annotated[int, Meta(ge=2, le=256, description="Values a layer; up to 16, an index takes half a byte")] = 16
 
 
 class Distil(StepParameters, frozen=True):
@@ -150,9 +169,9 @@ class Distil(StepParameters, frozen=True):
     temperature: Annotated[
         float, Meta(gt=0, le=100, description="Probabilities below 0.01 ** temperature are not followed further down")
     ] = 2.0
-    augment: Annotated[int, Meta(ge=0, le=64, description="Noisy and mixed copies of each calibration row")] = 8
-    epochs: Annotated[int, Meta(ge=1, le=2000)] = 200
-    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+    augment: Copies = 8
+    epochs: Epochs = 200
+    seed: Seed = 0
 
     @property
     def calibrates(self) -> bool:
@@ -163,16 +182,17 @@ class Distil(StepParameters, frozen=True):
 class DistilTorch(StepParameters, frozen=True):
     """Train a small convolutional network on the source's soft outputs (PyTorch, the extra `distill`)."""
 
-    channels: Annotated[list[Annotated[int, Meta(ge=1, le=512)]], Meta(min_length=1, max_length=4)] = msgspec.field(
-        default_factory=lambda: [8, 16]
-    )
+    channels: Annotated[
+        list[Annotated[int, Meta(ge=1, le=512)]],
+        Meta(min_length=1, max_length=4, description="Channels of each convolution"),
+    ] = msgspec.field(default_factory=lambda: [8, 16])
     temperature: Annotated[
         float,
         Meta(gt=0, le=100, description="Softens the class scores of teacher and student before they are compared"),
     ] = 2.0
-    augment: Annotated[int, Meta(ge=0, le=64, description="Noisy and mixed copies of each calibration row")] = 8
-    epochs: Annotated[int, Meta(ge=1, le=2000)] = 40
-    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+    augment: Copies = 8
+    epochs: Epochs = 40
+    seed: Seed = 0
 
     @property
     def calibrates(self) -> bool:

@@ -113,7 +113,7 @@ def boosted_trees(trees: Tensors) -> onnx.ModelProto:
         "nodes_falsenodeids": np.where(leaf, 0, trees["right"]).tolist(),
         "class_treeids": trees["tree"][leaf].tolist(),
         "class_nodeids": trees["node"][leaf].tolist(),
-        "class_ids": [1] * int(leaf.sum()),
+        "class_ids": [0] * int(leaf.sum()),
         "class_weights": trees["value"][leaf].tolist(),
         "classlabels_int64s": [0, 1],
         "base_values": trees["start"].tolist(),

@@ -101,15 +101,28 @@ class TestSearching:
 
         # What was set aside is published when it is asked for, without being made again.
         ask_for_variants(shop.database, tasks, "digits", 1, ["int8"], now=NOW)
-        logs = len(self._logs(shop, version_id))
+        done = self._done(shop, version_id)
         tasks.run_all(shop)
         assert variant_rows(shop.database, version_id)["int8"].state == VariantState.PUBLISHED
-        assert len(self._logs(shop, version_id)) == logs
+        assert self._done(shop, version_id) == done
+
+    def test_a_candidate_that_an_earlier_search_refused_is_judged_by_the_limit_of_this_one(
+        self, shop: Workshop, tasks: CollectedTasks, version_id: VersionId
+    ) -> None:
+        for drop, chosen in (("0pt", None), ("20pt", "pruned-50")):
+            search_id = start_search(
+                shop.database, "digits", 1, f"drop<={drop}", recipes=["pruned-50"], publish=False, now=NOW
+            )
+            found = run_search(shop, tasks, search_id)
+            assert found["chosen"] == chosen
+        assert variant_rows(shop.database, version_id)["pruned-50"].state == VariantState.ASIDE
+        assert self._done(shop, version_id, "pruned-50") == ["prune_magnitude", "pack", "evaluate", "measure"]
 
     @staticmethod
-    def _logs(shop: Workshop, version_id: VersionId) -> list[Any]:
+    def _done(shop: Workshop, version_id: VersionId, recipe: str = "int8") -> list[str]:
         with shop.database.reading() as tx:
-            return logs_of(tx, variant_rows(shop.database, version_id)["int8"].id)
+            logs = logs_of(tx, variant_rows(shop.database, version_id)[recipe].id)
+        return [log["job"] for log in logs if log["outcome"] == "done"]
 
     @pytest.mark.parametrize(
         ("change", "code"),
@@ -183,7 +196,7 @@ class TestCancelling:
         ended: list[object] = []
         worker = threading.Thread(target=lambda: ended.append(compress_variant(shop, variant_id)))
         worker.start()
-        wait_until(lambda: variant_rows(shop.database, version_id)["slow"].progress)
+        wait_until(lambda: variant_rows(shop.database, version_id)["slow"].progress, what="progress")
         progress = variant_rows(shop.database, version_id)["slow"].progress
         assert (progress["job"], progress["number"], progress["of"]) == ("distil", 1, 2)
 
@@ -205,7 +218,7 @@ class TestCancelling:
         self, shop: Workshop, tasks: CollectedTasks
     ) -> None:
         tasks.run_all(shop)
-        with pytest.raises(Conflict, match="a variant that is published cannot take cancel"):
+        with pytest.raises(Conflict, match="no work on variant fp32 to cancel: a variant that is published"):
             cancel_variant(shop.database, "digits", 1, "fp32", now=NOW)
         with pytest.raises(NotFound, match="no variant 'int3'; the version has fp32"):
             cancel_variant(shop.database, "digits", 1, "int3", now=NOW)
@@ -241,7 +254,9 @@ def test_equal_work_of_two_versions_is_done_once(shop: Workshop, tasks: Collecte
     assert row.state == VariantState.PUBLISHED
     assert [step["reused"] for step in row.facts["steps"]] == [True]
     with shop.database.reading() as tx:
-        assert logs_of(tx, row.id) == []
+        logs = logs_of(tx, row.id)
+    assert {log["outcome"] for log in logs} == {"remembered"}
+    assert [log["job"] for log in logs] == ["quantize_dynamic", "pack", "evaluate", "measure"]
 
 
 def test_a_recipe_that_learns_from_evaluation_data_is_judged_on_the_other_half(

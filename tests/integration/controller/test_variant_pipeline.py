@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from sqlalchemy import func, select
 
 from controller.artifacts.errors import JobFailed
-from controller.domain.catalog import VariantState
+from controller.domain.catalog import ATTEMPTS_MAX, VariantState
 from controller.domain.errors import InvalidInput, NotFound
 from controller.domain.ids import VariantId
 from controller.store import tables
@@ -25,12 +25,14 @@ from controller.use_cases.publish_variant import publish_variant
 from controller.use_cases.sweep import sweep
 from controller.use_cases.variant_work import Workshop
 from device_agent.protocol.manifest import CHUNK_BYTES, Manifest, parse_manifest
+from tests.support import hostile_models
 from tests.support.digits import digits_evaluation, digits_model, fragile_classifier
 from tests.support.onnx_models import write_model
 from tests.support.workshops import (
     NOW,
     CollectedTasks,
     add,
+    add_opaque,
     events_of,
     open_workshop,
     upload,
@@ -261,6 +263,48 @@ class TestWhatBreaks:
         row = variant_rows(shop.database, version_id)["int8"]
         assert (row.state, row.manifest_sha256) == (VariantState.FAILED, None)
         assert "devices would refuse it with E_LOAD" in row.error
+
+
+class TestModelsThatMeanHarm:
+    """Lawful uploads whose harm shows when they run; the process that works on them goes on to the next variant."""
+
+    def test_one_that_never_answers_fails_with_words_after_its_attempts_and_the_next_is_published(
+        self, shop: Workshop, tasks: CollectedTasks, tmp_path: Path
+    ) -> None:
+        model, now = tmp_path / "endless.onnx", NOW
+        model.write_bytes(hostile_models.endless())
+        version_id = add(shop, model, recipes=["fp32"])
+        tasks.run_one(shop)
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            impatient = replace(shop, limits=replace(shop.limits, timeout_s=1.5), clock=lambda at=now: at)
+            with pytest.raises(JobFailed):
+                tasks.run_all(impatient)
+            now += timedelta(minutes=1)
+            found = sweep(shop.database, tasks, {}, now=now)
+            assert (found.sent, found.given_up) == ((1, 0) if attempt < ATTEMPTS_MAX else (0, 1))
+        row = variant_rows(shop.database, version_id)["fp32"]
+        assert (row.state, row.manifest_sha256) == (VariantState.FAILED, None)
+        assert "given up after 3 attempts" in row.error
+        assert "was ended after 1.5 s (job_timeout_s)" in row.error
+
+        lawful = add_opaque(shop, tmp_path)
+        tasks.run_all(shop)
+        assert variant_rows(shop.database, lawful)["opaque"].state == VariantState.PUBLISHED
+
+    def test_one_that_allocates_without_bounds_fails_at_once_with_words_and_the_next_is_published(
+        self, shop: Workshop, tasks: CollectedTasks, tmp_path: Path
+    ) -> None:
+        model = tmp_path / "unbounded.onnx"
+        model.write_bytes(hostile_models.unbounded("ConstantOfShape"))
+        version_id = add(shop, model, recipes=["fp32"])
+        tasks.run_all(shop)
+        row = variant_rows(shop.database, version_id)["fp32"]
+        assert row.state == VariantState.FAILED
+        assert "more memory than a job may use (job_memory_bytes)" in row.error
+
+        lawful = add_opaque(shop, tmp_path)
+        tasks.run_all(shop)
+        assert variant_rows(shop.database, lawful)["opaque"].state == VariantState.PUBLISHED
 
 
 class DiesAfterSigning(ImageRepository):

@@ -21,6 +21,7 @@ from controller.wiring import build
 from controller.worker.app import create_celery
 from controller.worker.supervisor import Supervisor
 from controller.worker.tasks import register_variant_tasks, workshop
+from tests.support import hostile_models
 from tests.support.digits import digits_model, linear_classifier
 from tests.support.waiting import wait_until
 from tests.support.workshops import add, add_opaque, insert_exhausted_variant, variant_rows
@@ -156,6 +157,29 @@ def test_a_flood_of_jobs_does_not_keep_sweeps_from_running(
     wait_for(shop.database, versions[0], "exhausted", VariantState.FAILED)
     unfinished = sum(states(shop.database).get(state, 0) for state in NEXT_TASK)
     assert unfinished > 0, "the flood was over before the sweep came"
+
+
+def test_a_model_that_never_answers_keeps_no_worker_from_the_next_variant(
+    environment: Mapping[str, str], shop: Workshop, tmp_path: Path
+) -> None:
+    model = tmp_path / "endless.onnx"
+    model.write_bytes(hostile_models.endless())
+    hostile = add(shop, model, recipes=["fp32"])
+    supervisor = Supervisor({**environment, "EDGEFLEET_JOB_TIMEOUT_S": "2"})
+    supervisor.start()
+    try:
+        worker = wait_until(lambda: supervisor.pid, what="the worker to start")
+        row = wait_until(
+            lambda: next((row for row in variant_rows(shop.database, hostile).values() if row.error), None),
+            what="the model to be ended",
+        )
+        assert "was ended after 2 s (job_timeout_s)" in row.error
+        lawful = add_opaque(shop, tmp_path)
+        wait_for(shop.database, lawful, "opaque", VariantState.PUBLISHED)
+        assert supervisor.pid == worker
+        assert variant_rows(shop.database, hostile)["fp32"].manifest_sha256 is None
+    finally:
+        supervisor.stop()
 
 
 @pytest.mark.parametrize("way", ["end of standard input", "SIGTERM", "SIGINT"])

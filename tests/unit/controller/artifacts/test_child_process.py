@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from controller.artifacts import jobs
-from controller.artifacts.child_process import NO_HEARTBEAT, Heartbeat, Limits, run_confined, run_job
+from controller.artifacts.child_process import (
+    NO_HEARTBEAT,
+    OUTPUT_BYTES_MAX,
+    Heartbeat,
+    Limits,
+    run_confined,
+    run_job,
+)
+from controller.artifacts.confinement import TOLD_MAX
 from controller.artifacts.errors import JobFailed
 from controller.domain.errors import InvalidInput
 from tests.support.onnx_models import linear_model
@@ -44,6 +52,22 @@ def test_a_refusal_keeps_its_code_and_field(module: Path) -> None:
     with pytest.raises(InvalidInput) as refusal:
         run(module, code)
     assert (refusal.value.code, refusal.value.field, refusal.value.detail) == ("not_onnx", "/artifact_sha256", "no")
+
+
+def test_the_words_of_a_refusal_are_bounded_and_cannot_command_a_terminal(module: Path) -> None:
+    code = (
+        "from controller.domain.errors import InvalidInput\n"
+        "def work(): raise InvalidInput('\\x1b[2Jno\\n\\0' + 'x' * 10_000_000, code='not_onnx')\n"
+        "answer(work)\n"
+    )
+    with pytest.raises(InvalidInput) as refusal:
+        run(module, code)
+    assert refusal.value.detail == "?[2Jno??" + "x" * (TOLD_MAX - 8) + "..."
+
+
+def test_an_answer_longer_than_any_honest_one_is_told_as_such(module: Path) -> None:
+    with pytest.raises(JobFailed, match=f"its answer is longer than {OUTPUT_BYTES_MAX} bytes"):
+        run(module, "answer(lambda: {'answer': 'x' * 5_000_000})\n")
 
 
 def test_a_fault_in_the_child_is_told_by_its_last_line(module: Path) -> None:

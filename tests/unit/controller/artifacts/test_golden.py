@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from controller.artifacts.behaviour.decisions import Decisions
 from controller.artifacts.behaviour.golden import FLOOR, ROWS_MAX, choose_rows, draw_rows, make_golden
@@ -11,6 +12,7 @@ from controller.artifacts.behaviour.samples import Samples
 from controller.artifacts.graph.sessions import Session
 from controller.domain.errors import InvalidInput
 from device_agent.protocol.manifest import TensorSpec
+from tests.support.hostile_models import model, value
 from tests.support.onnx_models import INPUT, OUTPUT, golden_rows, linear_model
 
 
@@ -101,3 +103,15 @@ def test_answers_that_are_not_finite_cannot_be_golden(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as refusal:
         make_golden(path, {INPUT: np.full((2, 4), np.inf, np.float32)})
     assert refusal.value.code == "not_finite"
+
+
+def test_a_model_of_single_numbers_has_golden_values(tmp_path: Path) -> None:
+    content = model(
+        [helper.make_node("Add", ["x", "x"], ["y"])], inputs=[value("x", ())], outputs=[value("y", ())]
+    ).SerializeToString()
+    file = tmp_path / "model.onnx"
+    file.write_bytes(content)
+    golden = make_golden(file, draw_rows((TensorSpec("x", "FP32", ()),)))
+    assert golden.outputs["y"] == 2 * golden.inputs["x"]
+    assert golden.rows == 1
+    assert Session(file).one_request(golden.inputs) == golden.inputs

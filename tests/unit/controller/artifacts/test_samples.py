@@ -164,6 +164,41 @@ class TestBombs:
         content = b"\x93NUMPY\x02\x00" + (64 * 1024 * 1024).to_bytes(4, "little") + b" " * 64 * 1024 * 1024
         assert refusal_of(self.packed(file, content)).code == "evaluation_format"
 
+    @pytest.mark.parametrize(
+        "written",
+        [
+            "(" * 5000,
+            "[" * 150 + "]" * 150,
+            "-" * 5000 + "1",
+            '"""',
+            "1" * 9000,
+            "{'descr': '<f4', 'shape': (2,",
+            "\0",
+            "",
+        ],
+        ids=["open brackets", "nested lists", "signs", "open text", "a long number", "cut off", "NUL", "nothing"],
+    )
+    def test_a_header_that_is_no_description_of_an_array_is_told_as_such(self, file: Path, written: str) -> None:
+        content = b"\x93NUMPY\x01\x00" + len(written).to_bytes(2, "little") + written.encode() + bytes(16)
+        refusal = refusal_of(self.packed(file, content))
+        assert refusal.code == "evaluation_format"
+        assert len(refusal.detail) < 500
+
+    def test_members_that_lie_over_each_other_count_each_on_its_own(self, file: Path) -> None:
+        """A few kilobytes whose directory names the same packed megabytes again and again."""
+        self.packed(file, header((1_000_000,)) + bytes(4_000_000))
+        content = file.read_bytes()
+        directory, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
+        entry, times = content[directory:end], 1000
+        entries = b"".join(entry.replace(b"inputs.npy", b"%06d.npy" % number) for number in range(times))
+        tail = bytearray(content[end:])
+        tail[8:16] = times.to_bytes(2, "little") * 2 + len(entries).to_bytes(4, "little")
+        file.write_bytes(content[:directory] + entries + tail)
+        assert file.stat().st_size < 100_000
+        refusal = refusal_of(file)
+        assert refusal.code == "evaluation_format"
+        assert "1000 arrays of 4000" in refusal.detail
+
     def test_more_arrays_than_a_model_has_inputs_are_refused(self, file: Path) -> None:
         with zipfile.ZipFile(file, "w") as packed:
             for number in range(ARRAYS_MAX + 1):

@@ -98,8 +98,8 @@ def test_the_newest_version_is_shown_when_no_number_is_given(
     assert run(["version", "get", "digits"]) == ExitCode.OK
     shown = capsys.readouterr().out
     assert "177.3 kB" in shown
-    assert "98.2 %" in shown
-    assert "+0.2 points" in shown
+    assert "98.25 %" in shown
+    assert "+0.25 points" in shown
 
 
 def test_a_model_without_versions_has_no_newest(controller: FakeController) -> None:

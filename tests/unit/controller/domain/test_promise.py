@@ -22,7 +22,7 @@ def test_a_variant_further_below_breaks_it_and_the_words_hold_the_numbers() -> N
     found = figures(0.9675, 0.98, drop_ci=[0.0025, 0.025])
     assert broken(found, Promise(drop_max=0.01)) == (
         "accuracy 0.9675 is 1.25 points below the source's 0.9800 on 400 samples "
-        "(95 % interval of the drop: 0.25 to 2.50 points); at most 1 points are promised"
+        "(95 % interval of the drop: 0.25 to 2.50 points); the promise is at most 1 points"
     )
 
 
@@ -31,7 +31,7 @@ def test_by_interval_a_small_drop_on_few_samples_is_not_good_enough() -> None:
     assert broken(found, Promise(drop_max=0.01)) is None
     words = broken(found, Promise(drop_max=0.01, rule="interval"))
     assert words
-    assert words.endswith("the interval reaches 1.75 points, at most 1 points are promised")
+    assert words.endswith("the interval reaches 1.75 points, the promise is at most 1 points")
 
 
 def test_by_interval_a_drop_that_surely_lies_below_the_limit_keeps_the_promise() -> None:
@@ -48,7 +48,7 @@ def test_other_metrics_than_shares_are_told_in_their_own_units() -> None:
     words = broken(figures(0.91, 0.95, metric="r2", drop_ci=(0.03, 0.05)), Promise("r2", 0.02))
     assert words == (
         "r2 0.9100 is 0.0400 below the source's 0.9500 on 400 samples (95 % interval of the drop: 0.0300 to 0.0500); "
-        "at most 0.02 are promised"
+        "the promise is at most 0.02"
     )
 
 

@@ -64,6 +64,16 @@ class TestWhatIsTriedNext:
         everything = [*found, made("structured", wire=300.0), made("distil", wire=20.0)]
         assert plan(Budget(size=500.0), TIERS, everything, thorough=True).chosen == "distil"
 
+    def test_recipes_that_are_not_to_be_chosen_from_do_not_count(self) -> None:
+        found = [made("fp32"), made("int8", wire=400.0), made("foreign", wire=1.0)]
+        assert plan(Budget(size=500.0), TIERS, found, thorough=False).chosen == "int8"
+
+    def test_what_was_made_before_of_a_dearer_tier_is_not_called_untried(self) -> None:
+        found = [made("fp32"), made("int8", wire=400.0), made("structured", wire=300.0)]
+        ended = plan(Budget(size=500.0), TIERS, found, thorough=False)
+        assert ended.chosen == "structured"
+        assert "1 dearer recipes were not tried" in ended.explanation
+
     def test_a_search_that_finds_nothing_names_the_nearest_miss(self) -> None:
         found = [made("fp32"), made("int8", wire=250.0), made("structured", wire=240.0, value=0.9), made("distil")]
         ended = plan(Budget(size=200.0, drop=0.01), TIERS, found, thorough=False)
