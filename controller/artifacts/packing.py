@@ -21,9 +21,9 @@ GAIN_MIN = 0.03
 SETTINGS = ((3, 0, 2), (0, 2, 2), (1, 2, 2), (0, 0, 0))
 """What is tried, as lc, lp and pb of LZMA2: its default; two that tell the bytes of a 4-byte float apart (the second
 suits weights with many zeros better); and one that sees no order in bytes, for 8-bit weights."""
-WHOLE_BYTES_MAX = 8 * 1024 * 1024
+WHOLE_BYTES_MAX = 1024 * 1024
 """Larger artifacts are encoded once, with the setting that suits a sample of them best."""
-SAMPLE_BYTES = 4 * 1024 * 1024
+SAMPLE_BYTES = 512 * 1024
 SAMPLE_PIECES = 16
 SOURCE_BYTES_MAX = 384 * 1024 * 1024
 """Larger artifacts travel as they are: the chunk hashes of both forms would not fit into a manifest."""

@@ -32,13 +32,13 @@ SMALL = (
     "structured-80-int8-static",
     "distil",
     "distil-int8",
-    "student-64-32-int8",
+    "distil-64-32-int8",
 )
 RECIPES: dict[str, tuple[str, ...]] = {
     "digits_mlp": SMALL,
     "digits_conv": (*SMALL, "palette-16", "int8-static", "structured-50-int8-static"),
     "tabular_mlp": (*SMALL, "palette-16"),
-    "tabular_gradient_boosting": ("fp32", "int8", "structured-50", "distil", "distil-int8", "student-64-32-int8"),
+    "tabular_gradient_boosting": ("fp32", "int8", "structured-50", "distil", "distil-int8", "distil-64-32-int8"),
     "transformer_block": (
         "fp32",
         "int8",
@@ -140,12 +140,12 @@ def best_recipe(source_bytes: int, recipes: dict[str, Any]) -> Findings:
         return {"recipe": None, "wire_ratio": None, "drop_points": None}
     best = min(good, key=lambda name: recipes[name]["wire_bytes"])
     ratio = round(source_bytes / recipes[best]["wire_bytes"], 2)
-    return {"recipe": best, "wire_ratio": ratio, "drop_points": round(drops[best], 3)}
+    return {"recipe": best, "wire_ratio": ratio, "drop_points": drops[best]}
 
 
 def drop_points(found: dict[str, Any]) -> float:
     """Return by how many percentage points the variant's accuracy is below the source's."""
-    return 100.0 * float(found["accuracy_source"] - found["accuracy"])
+    return round(100.0 * float(found["accuracy_source"] - found["accuracy"]), 4)
 
 
 def _told(source_bytes: int, found: dict[str, Any]) -> str:

@@ -15,27 +15,12 @@ from controller.artifacts.behaviour.samples import Samples
 from controller.artifacts.findings import ALL_ROWS, MAIN_FILE
 from controller.artifacts.graph.sessions import Session
 from controller.artifacts.packing import pack_file
-from controller.artifacts.recipes import RECIPES, StepUse, parse_recipe
+from controller.artifacts.recipes import RECIPES, StepUse
 from controller.artifacts.step_job import run_step
 from controller.domain.promise import AUTO
 from ops.benchmarks.reference_models.reference import Reference, write_rows
 
 PEER = "peer_quantize_dynamic"
-_OWN = (
-    {
-        "name": "structured-80-int8-static",
-        "steps": [
-            {"step": "prune_structured", "parameters": {"fraction": 0.8}},
-            {"step": "quantize_static"},
-        ],
-    },
-    {
-        "name": "student-64-32-int8",
-        "steps": [{"step": "distil", "parameters": {"hidden": [64, 32]}}, {"step": "quantize_dynamic"}],
-    },
-)
-KNOWN = RECIPES | {recipe.name: recipe for recipe in map(parse_recipe, _OWN)}
-"""The built-in recipes, and two such as an operator adds who has seen what the built-in ones reach."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +64,7 @@ class Workbench:
 
     def compress(self, recipe: str) -> Built:
         """Follow a recipe; InvalidInput where it does not apply. What recipes begin with alike is made once."""
-        return replace(self._after(KNOWN[recipe].steps), name=recipe)
+        return replace(self._after(RECIPES[recipe].steps), name=recipe)
 
     def compress_as_the_peer_does(self) -> Built:
         """Call onnxruntime's quantize_dynamic with its defaults, as its documentation shows it."""

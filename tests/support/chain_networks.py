@@ -257,3 +257,10 @@ def rewrite(model: onnx.ModelProto, name: str, change: Callable[[np.ndarray], np
 def values_of(model: onnx.ModelProto, name: str) -> np.ndarray:
     """Return an initializer's numbers."""
     return numpy_helper.to_array(next(tensor for tensor in model.graph.initializer if tensor.name == name))
+
+
+def replace_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
+    """Give a model these nodes; they may be its own."""
+    copies = [onnx.NodeProto.FromString(one.SerializeToString()) for one in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)

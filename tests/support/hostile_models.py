@@ -200,6 +200,12 @@ def twice() -> bytes:
     return written([_node("Relu", ["x"], ["y"]), _node("Neg", ["x"], ["y"])])
 
 
+def sums_of(*shapes: Sequence[int]) -> bytes:
+    """Return a model that adds inputs `a`, `b` ... of these shapes."""
+    inputs = [value(name, shape) for name, shape in zip("abcdef", shapes, strict=False)]
+    return written([_node("Sum", [given.name for given in inputs], ["y"])], inputs=inputs)
+
+
 def around(dims: Sequence[int]) -> bytes:
     """Return a good model that says of its inner tensor that it has these dimensions."""
     spoilt = onnx.ModelProto.FromString(chain(2))

@@ -30,6 +30,8 @@ def trained(name: str, train: Callable[[], Tensors], *modules: ModuleType, folde
     # One thread, so that sums are taken in the same order on every machine with the same processor.
     with threadpool_limits(1):
         arrays = train()
+    for outdated in path.parent.glob(f"{name}-*.npz"):
+        outdated.unlink(missing_ok=True)
     _write(path, arrays)
     return arrays
 

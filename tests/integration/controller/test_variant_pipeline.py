@@ -12,7 +12,8 @@ from sqlalchemy import func, select
 
 from controller.artifacts.errors import JobFailed
 from controller.domain.catalog import ATTEMPTS_MAX, VariantState
-from controller.domain.errors import InvalidInput, NotFound
+from controller.domain.errors import Conflict, InvalidInput, NotFound
+from controller.domain.gates import GatePolicy
 from controller.domain.ids import VariantId
 from controller.store import tables
 from controller.store.database import Database, open_engine
@@ -21,7 +22,9 @@ from controller.trust.image_repository import ImageRepository
 from controller.trust.keys import KeyStore
 from controller.use_cases.add_version import VersionRequest, add_version
 from controller.use_cases.create_model import create_model
+from controller.use_cases.create_rollout import RolloutRequest, create_rollout
 from controller.use_cases.publish_variant import publish_variant
+from controller.use_cases.set_pin import set_pin
 from controller.use_cases.sweep import sweep
 from controller.use_cases.variant_work import Workshop
 from device_agent.protocol.manifest import CHUNK_BYTES, Manifest, parse_manifest
@@ -204,6 +207,27 @@ def test_a_model_that_needs_more_memory_than_a_job_may_use_is_refused(
     with pytest.raises(InvalidInput) as refusal:
         add(tight, model)
     assert refusal.value.code in {"inspection_failed", "too_much_memory"}
+
+
+def test_a_model_whose_shapes_add_up_to_more_memory_than_a_job_may_use_is_refused_with_both_figures(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    model = tmp_path / "large.onnx"
+    model.write_bytes(hostile_models.sums_of([2**20, 2**20], [2**20, 2**20]))
+    with pytest.raises(InvalidInput) as refusal:
+        add(shop, model)
+    assert (refusal.value.code, refusal.value.field) == ("too_much_memory", "/artifact_sha256")
+    assert f"the controller evaluates with {shop.limits.memory_bytes} (job_memory_bytes)" in refusal.value.detail
+
+
+def test_a_version_that_nobody_can_run_yet_is_neither_pinned_nor_rolled_out(shop: Workshop, tmp_path: Path) -> None:
+    add_opaque(shop, tmp_path)
+    with pytest.raises(Conflict, match="no published variant; wait until one is ready") as refusal:
+        set_pin(shop.database, "digits", 1, "all", now=NOW)
+    assert refusal.value.code == "version_not_ready"
+    with pytest.raises(Conflict, match="no published variant; wait until one is ready") as refusal:
+        create_rollout(shop.database, RolloutRequest("digits", 1, "all", (100.0,), GatePolicy()), now=NOW)
+    assert refusal.value.code == "version_not_ready"
 
 
 class TestWhatBreaks:

@@ -178,6 +178,10 @@ class TestProof:
         with pytest.raises(JobFailed, match=r"selftest was ended after 2\.5 s \(job_timeout_s\)"):
             self.prove(tmp_path, hostile_models.endless(), IMPATIENT)
 
+    def test_a_child_that_cannot_even_start_tells_how_it_ended(self, tmp_path: Path) -> None:
+        with pytest.raises(JobFailed, match="the self-test ended with exit code"):
+            self.prove(tmp_path, hostile_models.endless(), Limits(LIMITS.timeout_s, 64 * MB))
+
 
 class Canary:
     """Leaves a file behind when it is unpickled."""

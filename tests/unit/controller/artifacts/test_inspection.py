@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from controller.artifacts.findings import Inspection
 from controller.artifacts.inspection import inspect_files, main
 from controller.domain.errors import InvalidInput
+from tests.support import hostile_models
 from tests.support.digits import HELD_OUT, digits, digits_evaluation, digits_model
 from tests.support.onnx_models import linear_model
 
@@ -130,8 +131,15 @@ class TestMetrics:
 class TestBadModels:
     @pytest.mark.parametrize(
         "content",
-        [b"", b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK\x03\x04" + bytes(100), b"import os\n", b"\x80\x04\x95pickle"],
-        ids=["empty", "picture", "zip", "text", "pickle"],
+        [
+            b"",
+            b"\x89PNG\r\n\x1a\n" + bytes(100),
+            b"PK\x03\x04" + bytes(100),
+            b"import os\n",
+            b"\x80\x04\x95pickle",
+            b"\x08\x08\x0f",
+        ],
+        ids=["empty", "picture", "zip", "text", "pickle", "the beginning of a model and then nothing like it"],
     )
     def test_a_file_that_is_not_onnx(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "upload"
@@ -196,6 +204,15 @@ class TestBadModels:
         path = tmp_path / "m.onnx"
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
         assert refusal_of(path).code == "unsupported_signature"
+
+    def test_inputs_without_common_rows_cannot_be_evaluated(self, tmp_path: Path) -> None:
+        path, evaluation = tmp_path / "m.onnx", tmp_path / "evaluation.npz"
+        path.write_bytes(hostile_models.sums_of([2, 3], [1, 3]))
+        arrays = {"input:a": np.ones((2, 3), np.float32), "input:b": np.ones((2, 3), np.float32)}
+        np.savez(evaluation, **arrays)
+        refusal = refusal_of(path, evaluation)
+        assert refusal.code == "unsupported_signature"
+        assert "no common first dimension for rows: a [2, 3], b [1, 3]" in refusal.detail
 
 
 class TestBadEvaluationData:

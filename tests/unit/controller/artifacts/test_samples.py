@@ -184,6 +184,11 @@ class TestBombs:
         assert refusal.code == "evaluation_format"
         assert len(refusal.detail) < 500
 
+    def test_a_format_that_is_not_known_yet_is_refused_by_its_number(self, file: Path) -> None:
+        refusal = refusal_of(self.packed(file, b"\x93NUMPY\x04\x00" + bytes(100)))
+        assert refusal.code == "evaluation_format"
+        assert "'inputs.npy' has the unknown format (4, 0)" in refusal.detail
+
     def test_members_that_lie_over_each_other_count_each_on_its_own(self, file: Path) -> None:
         """A few kilobytes whose directory names the same packed megabytes again and again."""
         self.packed(file, header((1_000_000,)) + bytes(4_000_000))

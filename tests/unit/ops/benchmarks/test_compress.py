@@ -47,6 +47,12 @@ def test_the_best_recipe_is_the_smallest_that_loses_less_than_a_point() -> None:
     assert best_recipe(1000, found) == {"recipe": "int8", "wire_ratio": 4.0, "drop_points": 0.5}
 
 
+def test_a_recipe_that_loses_a_whole_point_is_not_good_enough() -> None:
+    # In binary fractions 0.946 - 0.936 is a little less than 0.01.
+    lossy = {"wire_bytes": 10, "accuracy_source": 0.946, "accuracy": 0.936}
+    assert best_recipe(1000, {"student": lossy, "int8": figures(250, 0.9)})["recipe"] == "int8"
+
+
 def test_there_is_no_best_recipe_where_each_loses_a_point() -> None:
     assert best_recipe(1000, {"int8": figures(250, 0.8)})["recipe"] is None
 

@@ -122,3 +122,4 @@ def test_what_was_trained_is_kept_until_the_code_that_trains_it_changes(
     changed = trained("network", train, convolution, folder=tmp_path)
     assert calls == [0, 1]
     assert changed["weights"].tolist() == [2, 2, 2]
+    assert len(list(tmp_path.iterdir())) == 1

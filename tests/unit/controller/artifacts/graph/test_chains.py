@@ -128,3 +128,100 @@ def test_a_half_precision_weight_is_refused_with_what_to_do() -> None:
     model = networks.dense_relu()
     networks.rewrite(model, "w1", lambda values: values.astype(np.float16))
     assert reasons(model)["first"] == "its weight 'w1' is not FP32; prune before quantizing"
+
+
+def test_a_bias_that_callers_give_is_refused() -> None:
+    model = networks.dense_relu()
+    kept = [tensor for tensor in model.graph.initializer if tensor.name != "b1"]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    model.graph.input.append(helper.make_tensor_value_info("b1", TensorProto.FLOAT, [networks.CHANNELS]))
+    assert reasons(model)["first"] == "its bias 'b1' is not constant"
+
+
+def test_a_stack_of_matrices_is_refused_with_its_shape() -> None:
+    model = networks.sequence_mean()
+    networks.rewrite(model, "w1", lambda values: values[None])
+    assert reasons(model)["first"] == f"its weight 'w1' is a stack of matrices [1, 6, {networks.CHANNELS}]"
+
+
+def test_a_layer_that_reads_the_channels_as_rows_is_refused() -> None:
+    model = networks.dense_relu()
+    model.graph.node[2].attribute.append(helper.make_attribute("transA", 1))
+    assert reasons(model)["first"] == "its output goes to the Gemm 'second', which adds up along another axis"
+
+
+def test_an_output_that_the_branch_of_an_if_reads_is_refused() -> None:
+    model = networks.dense_relu()
+    inner = helper.make_tensor_value_info("sum", TensorProto.FLOAT, [])
+    branch = helper.make_graph([helper.make_node("ReduceSum", ["a"], ["sum"], keepdims=0)], "branch", [], [inner])
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.node.append(helper.make_node("If", ["yes"], ["z"], then_branch=branch, else_branch=branch))
+    assert reasons(model)["first"] == "its output 'a' is read by a graph inside another node"
+
+
+def test_a_layer_of_another_width_behind_the_channels_is_refused_with_both_widths() -> None:
+    model = networks.dense_relu()
+    networks.rewrite(model, "w2", lambda values: np.concatenate([values, values]))
+    assert reasons(model)["first"] == "its 16 channels do not make up the 32 inputs of 'second'"
+
+
+@pytest.mark.parametrize(
+    ("names", "length", "told"),
+    [
+        (("v", "w"), networks.CHANNELS // 2, "the constant 'v' behind it does not have one number a channel"),
+        (("v", "v"), networks.CHANNELS, "the constant 'v' behind it is shared with another node"),
+    ],
+    ids=["half as long", "read twice"],
+)
+def test_a_vector_that_cannot_be_cut_with_the_channels_is_refused(
+    names: tuple[str, str], length: int, told: str
+) -> None:
+    model = networks.dense_relu()
+    arithmetic = [helper.make_node("Mul", ["h", names[0]], ["m"]), helper.make_node("Sub", ["m", names[1]], ["a"])]
+    first, _, second = list(model.graph.node)
+    networks.replace_nodes(model, [first, *arithmetic, second])
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.ones(length, np.float32), name) for name in sorted(set(names))
+    )
+    assert reasons(model)["first"] == told
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        (
+            [
+                helper.make_node("Flatten", ["h"], ["f"]),
+                helper.make_node("ReduceMean", ["h"], ["m"], axes=[2, 3], keepdims=0),
+                helper.make_node("Add", ["f", "m"], ["a"], name="both"),
+            ],
+            "also goes to the Add 'both', where its channels meet in different order",
+        ),
+        (
+            [helper.make_node("BatchNormalization", ["h", "x", "x", "x", "x"], ["a"], name="norm")],
+            "goes to the BatchNormalization 'norm', whose figures are not constant",
+        ),
+        (
+            [helper.make_node("MaxPool", ["h"], ["a", "places"], name="pool", kernel_shape=[2, 2])],
+            "goes to the MaxPool 'pool', which pools over channels or tells indices",
+        ),
+    ],
+    ids=["different order", "figures that are not constant", "indices"],
+)
+def test_what_does_not_treat_every_channel_for_itself_is_refused_by_name(
+    nodes: list[onnx.NodeProto], told: str
+) -> None:
+    model = networks.conv_mean_dense()
+    first, *_, second = list(model.graph.node)
+    networks.replace_nodes(model, [first, *nodes, second])
+    assert reasons(model)["first"] == f"its output {told}"
+
+
+def test_a_mean_over_what_has_no_known_shape_is_refused() -> None:
+    model = networks.sequence_mean()
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    model.graph.node[2].name = "mean"
+    told = "its output goes to the ReduceMean 'mean', before which the shape is not known"
+    assert reasons(model)["first"] == told

@@ -4,6 +4,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from controller.artifacts.graph.bounds import FRACTIONS, by_least_error, by_percentile, grid_error
+from controller.artifacts.graph.clipping import clip_points
 from controller.artifacts.graph.running import activations, run_model
 from controller.artifacts.graph.weights import weights_of
 from controller.artifacts.steps import clip
@@ -172,3 +173,11 @@ def test_the_same_graph_gives_the_same_bytes_and_stays_as_it_is() -> None:
     assert first.model.SerializeToString() == second.model.SerializeToString()
     assert first.facts == second.facts
     assert source.SerializeToString() == before
+
+
+def test_activations_of_a_model_from_before_opset_11_are_refused_with_what_to_do() -> None:
+    model = digits_network()
+    model.opset_import[0].version = 10
+    with pytest.raises(InvalidInput, match="from opset 11 on, and the model has 10") as refusal:
+        clip_points(model)
+    assert refusal.value.code == "recipe_inapplicable"
