@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     job_timeout_s: float = Field(
         1800.0, gt=0, description="How long one compression or evaluation may run before its process is ended."
     )
+    inspection_timeout_s: float = Field(
+        60.0, gt=0, description="How long the inspection of an upload may run: somebody waits for its answer."
+    )
     job_memory_bytes: int = Field(
         4 * 1024**3, gt=0, description="Address space of one compression or evaluation process."
     )

@@ -43,8 +43,13 @@ class Services:
 
     @property
     def limits(self) -> Limits:
-        """What one compression, evaluation or inspection process may use."""
+        """What one compression, evaluation or measuring process may use."""
         return Limits(self.settings.job_timeout_s, self.settings.job_memory_bytes)
+
+    @property
+    def inspection_limits(self) -> Limits:
+        """What the inspection of an upload may use, within a request."""
+        return Limits(self.settings.inspection_timeout_s, self.settings.job_memory_bytes, "inspection_timeout_s")
 
 
 class NoQueue:

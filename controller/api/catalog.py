@@ -103,7 +103,7 @@ def post_version(name: str, wanted: NewVersion, services: ServicesDep) -> dict[s
     promise = Promise(**wanted.promise.model_dump()) if wanted.promise else None
     request = VersionRequest(model=name, **wanted.model_dump(exclude={"promise"}), promise=promise)
     added = add_version(
-        services.database, services.blobs, services.tasks, request, services.limits, now=services.clock()
+        services.database, services.blobs, services.tasks, request, services.inspection_limits, now=services.clock()
     )
     with services.database.reading() as tx:
         return views.version(tx, added)

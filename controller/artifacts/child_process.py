@@ -34,6 +34,8 @@ class Limits:
 
     timeout_s: float
     memory_bytes: int
+    setting: str = "job_timeout_s"
+    """Which setting the time comes from, for whoever has to raise it."""
 
     @property
     def cpu_s(self) -> int:
@@ -129,7 +131,7 @@ def _wait(
     while True:
         now_s = time.monotonic()
         if now_s >= deadline_s:
-            raise JobFailed(f"{module} was ended after {limits.timeout_s:g} s (job_timeout_s)")
+            raise JobFailed(f"{module} was ended after {limits.timeout_s:g} s ({limits.setting})")
         if now_s >= beat_s:
             heartbeat.beat()
             beat_s = now_s + heartbeat.every_s

@@ -14,7 +14,8 @@ Json = dict[str, Any]
 
 CHUNK_BYTES = 256 * 1024
 PAGE_SIZE = 500
-TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+TIMEOUT = httpx.Timeout(75.0, connect=5.0)
+"""The longest answer is that to an upload, which is inspected meanwhile (inspection_timeout_s)."""
 
 
 def path_of(*parts: object) -> str:

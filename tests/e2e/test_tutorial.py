@@ -47,15 +47,18 @@ def test_a_typed_command_that_fails_is_named(tmp_path: Path) -> None:
         assert terminal.type("echo $word\n").strip() == "kept"
 
 
-def environment(mark: Path) -> dict[str, str]:
+def environment(scratch: Path) -> dict[str, str]:
     """What a reader has: the commands on the path, no settings, and two ports that nobody else uses."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EDGEFLEET_")}
+    # Where Python is told to keep no compiled modules, each of some hundred processes compiles them all again.
+    inherited.pop("PYTHONDONTWRITEBYTECODE", None)
     return {
         **inherited,
+        "PYTHONPYCACHEPREFIX": str(scratch / "compiled"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "EDGEFLEET_PORT": "0",
         "DEVICE_PORT": str(free_port()),
-        MARK: str(mark),
+        MARK: str(scratch),
     }
 
 

@@ -285,6 +285,7 @@ FORBIDDEN: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "more nodes than can be worked on": (lambda: chain(50_001), "too_many_parts", "50001 nodes"),
     "more kinds of operators than can be named": (lambda: kinds_of_operators(1001), "too_many_parts", "1002 kinds"),
     "a thousand graphs inside each other": (lambda: nested(1000), "invalid_onnx", "too deep inside each other"),
+    "one number without end": (lambda: b"\x08" + b"\xff" * 1_000_000, "truncated_onnx", "cut off after 1000001 bytes"),
     "a name that is no UTF-8": (lambda: without_utf8("name"), "unreadable_text", "not UTF-8"),
     "a remark that is no UTF-8": (lambda: without_utf8("doc_string"), "unreadable_text", "doc_string"),
     "a name that commands terminals": (lambda: named("x\x1b[2J"), "unreadable_text", r"x\x1b[2J"),

@@ -31,6 +31,8 @@ _ELEMENT_TYPES = frozenset(onnx.TensorProto.DataType.values())
 _IR_VERSION_TAG = 0x08
 _LENGTH_DELIMITED = 2
 _VARINT = 0
+_VARINT_BYTES_MAX = 10
+"""A number goes on while its bytes have the highest bit: without a bound a file of such bytes is one number."""
 _TOLD_MAX = 80
 """Characters of a name that words quote."""
 _FunctionKey = tuple[str, str, str]
@@ -112,15 +114,12 @@ def _ends_early(raw: bytes) -> bool:
 
 
 def _varint(raw: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while place < len(raw):
-        byte = raw[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
+    value = 0
+    for shift, byte in enumerate(raw[place : place + _VARINT_BYTES_MAX]):
+        value |= (byte & 0x7F) << 7 * shift
         if byte < 0x80:
-            return value, place
-    return value, len(raw) + 1
+            return value, place + shift + 1
+    return value, max(place + _VARINT_BYTES_MAX, len(raw) + 1)
 
 
 def _messages(message: Message) -> Iterator[tuple[Message, _Fields]]:

@@ -45,7 +45,8 @@ class Session:
             loaded = source if isinstance(source, bytes) else str(source)
             self._session = onnxruntime.InferenceSession(loaded, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions have no other common ancestor
-            raise _not_loadable(str(error)) from error
+            told = str(error) if isinstance(source, bytes) else str(error).replace(str(source), "the file")
+            raise _not_loadable(told) from error
         self.outputs = [node.name for node in self._session.get_outputs()]
         self.input_types: dict[str, str] = {node.name: node.type for node in self._session.get_inputs()}
 

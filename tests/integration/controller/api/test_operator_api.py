@@ -148,7 +148,8 @@ def test_a_page_token_or_size_that_is_not_one_is_refused(api: httpx.Client) -> N
 
 
 def test_the_overview_of_an_empty_fleet_is_empty(api: httpx.Client) -> None:
-    assert api.get("/api/v1/overview").json() == {"devices": 0, "models": [], "rollouts": [], "events": []}
+    empty = {"devices": 0, "models": [], "versions": [], "rollouts": [], "events": []}
+    assert api.get("/api/v1/overview").json() == empty
 
 
 def test_probes_answer_without_a_token(api: httpx.Client) -> None:

@@ -196,7 +196,7 @@ def test_a_vector_that_cannot_be_cut_with_the_channels_is_refused(
                 helper.make_node("ReduceMean", ["h"], ["m"], axes=[2, 3], keepdims=0),
                 helper.make_node("Add", ["f", "m"], ["a"], name="both"),
             ],
-            "also goes to the Add 'both', where its channels meet in different order",
+            "goes to the Add 'both', where its channels meet in different order",
         ),
         (
             [helper.make_node("BatchNormalization", ["h", "x", "x", "x", "x"], ["a"], name="norm")],
