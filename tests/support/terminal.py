@@ -68,8 +68,12 @@ def a_terminal(folder: Path, scratch: Path, environment: Mapping[str, str]) -> I
         cwd=folder,
         env=environment,
     )
+    terminal = Terminal(process, scratch)
     try:
-        yield Terminal(process, scratch)
+        yield terminal
+    except BaseException:
+        sys.stderr.write(terminal.printed)
+        raise
     finally:
         kill_family(process)
         for stream in (process.stdin, process.stdout):

@@ -7,14 +7,15 @@ and answers as many unlabelled rows as there are.
 What the output is shows in its numbers:
 
     probabilities   two or more a row, from 0 to 1, adding up to 1
-    scores          two or more a row otherwise, or one a row from 0 to 1 (as `decisions.py` reads them)
+    probability     one a row, from 0 to 1: that of the second of two classes (as `decisions.py` reads it)
+    scores          two or more a row otherwise
     numbers         one a row otherwise
 
-Probabilities are learnt as their logarithms. Those of classes that are out of the question are noise: logarithms of
-probabilities softened by the temperature, p ** (1 / T), are followed down to FAINT and no further, which is FAINT ** T
-before softening (Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2.1: the lower
-the temperature, the less attention goes to what is far below the rest). Trees answer exactly 0 for what they never
-saw; that counts as the smallest probability above 0 that they gave.
+Probabilities are learnt as their logarithms, a single one as its logit. Those of classes that are out of the question
+are noise: logarithms of probabilities softened by the temperature, p ** (1 / T), are followed down to FAINT and no
+further, which is FAINT ** T before softening (Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network",
+2015, section 2.1: the lower the temperature, the less attention goes to what is far below the rest). Trees answer
+exactly 0 for what they never saw; that counts as the smallest probability above 0 that they gave.
 
 Scores and numbers are learnt as they are. Matching logits by squared error is distillation at the limit of high
 temperatures (same section), so dividing by one, and multiplying again to keep the scale, would change nothing.
@@ -31,11 +32,13 @@ from onnx import TensorProto
 from controller.artifacts.behaviour.augmentation import Image, augmented, image_of
 from controller.artifacts.graph.running import damage, run_model
 from controller.artifacts.graph.sessions import Array, Tensors
-from controller.artifacts.graph.students import IR_VERSION_MIN, OPSET_MIN, Signature
+from controller.artifacts.graph.students import IR_VERSION_MIN, OPSET_MIN, Ending, Signature
 from controller.artifacts.graph.weights import Floats
 from controller.artifacts.steps.interface import Calibration, inapplicable
 
-Kind = Literal["probabilities", "scores", "numbers"]
+Kind = Literal["probabilities", "probability", "scores", "numbers"]
+ENDINGS: dict[Kind, Ending] = {"probabilities": "Softmax", "probability": "Sigmoid"}
+"""What a student ends with, where it does not end with the scores themselves."""
 
 FAINT = 0.01
 ROWS_MIN = 20
@@ -66,6 +69,9 @@ class Lesson:
     def targets(self, temperature: float) -> Array:
         """Return what to regress on, float64 [rows, width]; logits where answers are probabilities."""
         answers = self.answers.astype(np.float64)
+        if self.kind == "probability":
+            faint = FAINT**temperature
+            return np.asarray(np.log(np.clip(answers, faint, 1 - faint) / np.clip(1 - answers, faint, 1 - faint)))
         if self.kind != "probabilities":
             return answers
         smallest = float(answers.min(where=answers > 0, initial=1.0)) if (answers == 0).any() else 0.0
@@ -77,7 +83,7 @@ class Lesson:
         """Return what was learnt from, as JSON; `temperature` is None where it changes nothing."""
         return {
             "learnt": self.kind,
-            "temperature": temperature if self.kind == "probabilities" else None,
+            "temperature": temperature if self.kind in ENDINGS else None,
             "calibration_rows": self.calibration_rows,
             "held_back_rows": len(self.held_back),
             "trained_rows": len(self.inputs),
@@ -221,7 +227,7 @@ def _refuse_other_labels(label: Array, scores: Array, name: str, step: str) -> N
 def _kind(answers: Array) -> Kind:
     in_range = bool(((answers >= 0) & (answers <= 1 + _SUM_TOLERANCE)).all())
     if answers.shape[1] == 1:
-        return "scores" if in_range else "numbers"
+        return "probability" if in_range else "numbers"
     adds_up = bool((np.abs(answers.sum(axis=1) - 1) <= _SUM_TOLERANCE).all())
     return "probabilities" if in_range and adds_up else "scores"
 

@@ -7,7 +7,7 @@ where it is newer, so that a student runs wherever its teacher does.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -127,13 +127,17 @@ class _Body:
 _NODE_NAMES = {"Gemm": "dense", "Conv": "convolution"}
 
 
-def dense_student(signature: Signature, layers: Sequence[Dense], *, probabilities: bool) -> onnx.ModelProto:
-    """Return dense layers with ReLU between them; `probabilities` ends them with a Softmax. Inputs are flattened."""
+Ending = Literal["Softmax", "Sigmoid"] | None
+"""What makes probabilities of a student's scores, where its teacher answers with such."""
+
+
+def dense_student(signature: Signature, layers: Sequence[Dense], *, ending: Ending) -> onnx.ModelProto:
+    """Return dense layers with ReLU between them, and perhaps an ending. Inputs are flattened."""
     body = _Body(signature)
     flowing = signature.input.name
     if len(signature.input.type.tensor_type.shape.dim) != 2:
         flowing = body.add("Flatten", [flowing], axis=1)
-    return _finished(signature, body, body.dense(flowing, layers), probabilities=probabilities)
+    return _finished(signature, body, body.dense(flowing, layers), ending)
 
 
 def outline(height: int, width: int, channels: Sequence[int]) -> Outline:
@@ -153,7 +157,7 @@ def convolutional_student(
     convolutions: Sequence[Convolution],
     head: Dense,
     *,
-    probabilities: bool,
+    ending: Ending,
 ) -> onnx.ModelProto:
     """Return convolutions and one dense layer over images [channels, height, width], which may come flattened."""
     body = _Body(signature)
@@ -171,16 +175,15 @@ def convolutional_student(
     if outline(image[1], image[2], [len(layer.biases) for layer in convolutions]).averaged:
         flowing = body.add("GlobalAveragePool", [flowing])
     flowing = body.add("Flatten", [flowing], axis=1)
-    return _finished(signature, body, body.dense(flowing, [head]), probabilities=probabilities)
+    return _finished(signature, body, body.dense(flowing, [head]), ending)
 
 
-def _finished(signature: Signature, body: _Body, flowing: str, *, probabilities: bool) -> onnx.ModelProto:
-    if probabilities:
-        flowing = body.add("Softmax", [flowing], signature.scores, axis=1)
-    elif signature.column:
-        flowing = body.add("Squeeze", [flowing, body.constant("columns", np.array([1], np.int64))], signature.scores)
-    else:
-        body.nodes[-1].output[0] = flowing = signature.scores
+def _finished(signature: Signature, body: _Body, flowing: str, ending: Ending) -> onnx.ModelProto:
+    if ending:
+        flowing = body.add("Softmax", [flowing], axis=1) if ending == "Softmax" else body.add("Sigmoid", [flowing])
+    if signature.column:
+        flowing = body.add("Squeeze", [flowing, body.constant("columns", np.array([1], np.int64))])
+    body.nodes[-1].output[0] = flowing = signature.scores
     if signature.label:
         body.add("ArgMax", [flowing], signature.label, axis=1, keepdims=0)
     graph = helper.make_graph(body.nodes, "student", [signature.input], signature.outputs, body.weights)

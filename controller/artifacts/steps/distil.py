@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from controller.artifacts.behaviour.teachers import Lesson, Likeness, prepare
+from controller.artifacts.behaviour.teachers import ENDINGS, Lesson, Likeness, prepare
 from controller.artifacts.graph.sessions import Array
 from controller.artifacts.graph.students import Dense, dense_student
 from controller.artifacts.steps.interface import Applied, Calibration, Tell, inapplicable, needed
@@ -117,7 +117,7 @@ def _empty(lesson: Lesson, hidden: Sequence[int]) -> list[Dense]:
 
 
 def _graph(lesson: Lesson, layers: Sequence[Dense]) -> onnx.ModelProto:
-    return dense_student(lesson.signature, layers, probabilities=lesson.kind == "probabilities")
+    return dense_student(lesson.signature, layers, ending=ENDINGS.get(lesson.kind))
 
 
 def _train(lesson: Lesson, hidden: tuple[int, ...], parameters: Distil) -> _Student:

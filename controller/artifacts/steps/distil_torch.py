@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 
 from controller.artifacts.behaviour.augmentation import Image
-from controller.artifacts.behaviour.teachers import Lesson, prepare
+from controller.artifacts.behaviour.teachers import ENDINGS, Lesson, prepare
 from controller.artifacts.graph.students import Convolution, Dense, convolutional_student, outline
 from controller.artifacts.graph.weights import Floats
 from controller.artifacts.steps.interface import Applied, Calibration, Tell, inapplicable, needed
@@ -51,9 +51,7 @@ def apply(model: onnx.ModelProto, parameters: DistilTorch, calibration: Calibrat
     image = _image(lesson)
     with _threads_and_seed(torch, parameters.seed):
         convolutions, head, loss = _trained(torch, lesson, image, parameters, tell)
-    student = convolutional_student(
-        lesson.signature, image, convolutions, head, probabilities=lesson.kind == "probabilities"
-    )
+    student = convolutional_student(lesson.signature, image, convolutions, head, ending=ENDINGS.get(lesson.kind))
     likeness = lesson.likeness(student)
     size = sum(layer.parameters for layer in convolutions) + head.parameters
     facts = {

@@ -50,13 +50,13 @@ def answers(model: onnx.ModelProto, rows: np.ndarray, name: str = "x") -> dict[s
 @pytest.mark.parametrize("widths", [(12, 3), (12, 5, 3), (12, 8, 6, 3)])
 def test_dense_layers_compute_what_they_should(widths: tuple[int, ...]) -> None:
     layers = dense(*widths)
-    model = dense_student(signature(12), layers, probabilities=False)
+    model = dense_student(signature(12), layers, ending=None)
     np.testing.assert_allclose(answers(model, ROWS)["scores"], by_hand(layers, ROWS), rtol=1e-4, atol=1e-4)
 
 
 def test_the_signature_is_the_teachers_with_its_free_rows() -> None:
     given = signature(3, 2, 2, label=True)
-    model = dense_student(given, dense(12, 5, 3), probabilities=True)
+    model = dense_student(given, dense(12, 5, 3), ending="Softmax")
     assert list(model.graph.input) == [given.input]
     assert tuple(model.graph.output) == given.outputs
     assert (model.opset_import[0].version, model.ir_version) == (17, 8)
@@ -64,14 +64,14 @@ def test_the_signature_is_the_teachers_with_its_free_rows() -> None:
 
 def test_inputs_of_several_dimensions_are_flattened() -> None:
     layers = dense(12, 3)
-    model = dense_student(signature(3, 2, 2), layers, probabilities=False)
+    model = dense_student(signature(3, 2, 2), layers, ending=None)
     found = answers(model, ROWS.reshape(-1, 3, 2, 2))["scores"]
     np.testing.assert_allclose(found, by_hand(layers, ROWS), rtol=1e-4, atol=1e-4)
 
 
 def test_probabilities_add_up_and_the_label_is_the_largest() -> None:
     layers = dense(12, 3)
-    found = answers(dense_student(signature(12, label=True), layers, probabilities=True), ROWS)
+    found = answers(dense_student(signature(12, label=True), layers, ending="Softmax"), ROWS)
     np.testing.assert_allclose(found["scores"].sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(found["label"], by_hand(layers, ROWS).argmax(axis=1))
     assert found["label"].dtype == np.int64
@@ -79,19 +79,19 @@ def test_probabilities_add_up_and_the_label_is_the_largest() -> None:
 
 def test_one_number_a_row_keeps_the_teachers_single_dimension() -> None:
     layers = dense(12, 4, 1)
-    found = answers(dense_student(signature(12, scores=["rows"]), layers, probabilities=False), ROWS)["scores"]
+    found = answers(dense_student(signature(12, scores=["rows"]), layers, ending=None), ROWS)["scores"]
     np.testing.assert_allclose(found, by_hand(layers, ROWS)[:, 0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_fixed_number_of_rows_stays_fixed() -> None:
-    model = dense_student(signature(12, rows=1), dense(12, 3), probabilities=False)
+    model = dense_student(signature(12, rows=1), dense(12, 3), ending=None)
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
     assert answers(model, ROWS[:1])["scores"].shape == (1, 3)
 
 
 def test_an_input_with_the_name_of_a_weight_does_no_harm() -> None:
     layers = dense(12, 3)
-    model = dense_student(signature(12, name="dense1_weights"), layers, probabilities=False)
+    model = dense_student(signature(12, name="dense1_weights"), layers, ending=None)
     found = answers(model, ROWS, "dense1_weights")["scores"]
     np.testing.assert_allclose(found, by_hand(layers, ROWS), rtol=1e-4, atol=1e-4)
 
@@ -124,7 +124,7 @@ def test_convolutions_compute_what_they_should(side: int, flat: bool) -> None:
     (head,) = dense(plan.features, 3)
     images = np.random.default_rng(3).normal(size=(4, 1, side, side)).astype(np.float32)
     sizes, rows = ((side * side,), images.reshape(4, -1)) if flat else ((1, side, side), images)
-    model = convolutional_student(signature(*sizes), (1, side, side), layers, head, probabilities=False)
+    model = convolutional_student(signature(*sizes), (1, side, side), layers, head, ending=None)
     maps = [convolved(convolved(image, layers[0]), layers[1]) for image in images]
     features = np.stack([kept.mean(axis=(1, 2)) if plan.averaged else kept.ravel() for kept in maps])
     np.testing.assert_allclose(answers(model, rows)["scores"], by_hand([head], features), rtol=1e-3, atol=1e-3)
@@ -136,3 +136,9 @@ def test_small_maps_are_neither_halved_nor_averaged_and_large_ones_are_both() ->
     assert not outline(16, 16, [8]).averaged
     assert outline(64, 64, [8, 16]).averaged
     assert outline(64, 64, [8, 16]).features == 16
+
+
+def test_a_single_probability_ends_with_a_sigmoid_also_as_a_plain_row_of_numbers() -> None:
+    layers = dense(12, 5, 1)
+    found = answers(dense_student(signature(12, scores=["rows"]), layers, ending="Sigmoid"), ROWS)["scores"]
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-by_hand(layers, ROWS)[:, 0])), rtol=1e-4, atol=1e-5)

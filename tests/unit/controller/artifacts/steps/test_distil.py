@@ -173,6 +173,20 @@ def test_probabilities_come_out_as_probabilities() -> None:
     np.testing.assert_allclose(found, wanted, atol=0.05)
 
 
+def test_a_single_probability_comes_out_as_one() -> None:
+    rows = drawn()
+    size = rows.shape[1]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Sigmoid", ["z"], ["chance"])]
+    weights = {"w": np.linspace(-1, 1, size, dtype=np.float32)[:, None]}
+    teacher = as_model(nodes, weights, inputs={"x": ["rows", size]}, outputs={"chance": ["rows", 1]})
+    given = Calibration({"x": rows}, 1)
+    applied = student_of(teacher, given, hidden=[], epochs=300, temperature=4.0)
+    assert applied.facts["learnt"] == "probability"
+    assert [node.op_type for node in applied.model.graph.node] == ["Gemm", "Sigmoid"]
+    found, wanted = (run_model(model, given)["chance"] for model in (applied.model, teacher))
+    np.testing.assert_allclose(found, wanted, atol=0.05)
+
+
 def test_a_lower_temperature_follows_faint_probabilities_less_far_down() -> None:
     teacher, given = softmax_network(), calibration(3 * drawn())
     low, high = (
