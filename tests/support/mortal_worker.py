@@ -24,7 +24,8 @@ from controller.store.database import Database, open_engine
 from controller.worker.tasks import VARIANT_TASKS
 from tests.support.workshops import CollectedTasks, open_workshop
 
-KILLED_AFTER_S = 0.1
+KILLED_AFTER_S = 0.02
+"""Sooner than the job's process can have begun its work, let alone ended it."""
 LEASE_S = 2.0
 JOBS = "jobs.txt"
 _MODULE = 6

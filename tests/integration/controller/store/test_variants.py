@@ -55,7 +55,7 @@ def take(database: Database, variant_id: VariantId) -> TakeClaim:
         now = NOW + timedelta(seconds=after_s)
         until = now + timedelta(seconds=60)
         with database.writing() as tx:
-            return variants.claim(tx, variant_id, VariantState.EVALUATED, owner, until=until, now=now)
+            return variants.claim(tx, variant_id, VariantState.MEASURED, owner, until=until, now=now)
 
     return take
 
@@ -95,11 +95,11 @@ def test_a_claim_can_be_renewed_until_it_is_lost(database: Database, take: TakeC
     held = take("held")
     assert held
     with database.writing() as tx:
-        variants.renew(tx, held, until=NOW + timedelta(seconds=120))
+        variants.renew(tx, held, None, until=NOW + timedelta(seconds=120))
     assert take("another", after_s=61) is None
     assert take("another", after_s=121)
     with pytest.raises(LeaseLost), database.writing() as tx:
-        variants.renew(tx, held, until=NOW + timedelta(seconds=240))
+        variants.renew(tx, held, None, until=NOW + timedelta(seconds=240))
 
 
 def test_work_whose_claim_was_lost_meanwhile_changes_nothing(
@@ -113,7 +113,7 @@ def test_work_whose_claim_was_lost_meanwhile_changes_nothing(
     looks: list[Claim | None] = []
     assert publish_variant(replace(shop, clock=clock), variant_id) is None
     row = variant_rows(shop.database, version_id)["opaque"]
-    assert (row.state, row.lease_owner, row.manifest_sha256) == (VariantState.EVALUATED, "successor", None)
+    assert (row.state, row.lease_owner, row.manifest_sha256) == (VariantState.MEASURED, "successor", None)
 
 
 def test_attempts_are_counted_at_the_claim_and_come_to_an_end(take: TakeClaim) -> None:
