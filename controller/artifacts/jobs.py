@@ -5,13 +5,14 @@ broke) may not happen again.
 """
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 from controller.artifacts.child_process import NO_HEARTBEAT, Heartbeat, Limits, result_of, run_confined, run_job
 from controller.artifacts.errors import JobFailed, ProofFailed
-from controller.artifacts.findings import NO_FILE, Comparison, Inspection, StepResult
+from controller.artifacts.findings import MAIN_FILE, NO_FILE, Comparison, Inspection, StepResult
 from controller.artifacts.processor import processor_name
 from controller.domain.costs import Cost, DeviceClass, unfit
 from controller.domain.errors import InvalidInput
@@ -97,11 +98,14 @@ def _present(*paths: Path | None) -> list[str | Path]:
 
 
 def lay_out(stored: Path, named: Path) -> None:
-    """Give stored bytes a name in a folder of the same disk, without a copy.
+    """Give stored bytes a name in a folder of the same disk, without a copy where that is possible.
 
-    A second name and not a symbolic link: the runtime refuses weights that lie outside the model's folder.
+    Weights that lie apart from their graph are copied: ONNX takes a link to them, of either kind, for an attack.
     """
-    named.hardlink_to(stored)
+    if named.name == MAIN_FILE:
+        named.hardlink_to(stored)
+    else:
+        shutil.copyfile(stored, named)
 
 
 def measure(

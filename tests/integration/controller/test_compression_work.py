@@ -25,6 +25,7 @@ from controller.use_cases.known_recipes import create_recipe, known_recipes
 from controller.use_cases.search_variants import advance_searches, start_search
 from controller.use_cases.sweep import sweep
 from controller.use_cases.variant_work import Workshop
+from device_agent.protocol.manifest import parse_manifest
 from tests.support.digits import HELD_OUT, digits, digits_evaluation
 from tests.support.networks import digits_network
 from tests.support.waiting import wait_until
@@ -241,6 +242,23 @@ class TestRecipes:
             create_recipe(shop.database, {"name": "x", "steps": [{"step": "squeeze"}]}, now=NOW)
         with shop.database.reading() as tx:
             assert tx.execute(tables.recipe.select()).first() is None
+
+
+def test_weights_in_a_second_file_are_judged_measured_proven_and_signed_with_the_graph(
+    shop: Workshop, tasks: CollectedTasks, version_id: VersionId, tmp_path: Path
+) -> None:
+    tasks.waiting.clear()
+    apart = {"name": "apart", "steps": [{"step": "external_data", "parameters": {"bytes_min": 0}}]}
+    create_recipe(shop.database, apart, now=NOW)
+    ask_for_variants(shop.database, tasks, "digits", 1, ["apart"], now=NOW)
+    tasks.run_all(shop)
+    row = variant_rows(shop.database, version_id)["apart"]
+    assert (row.state, row.error) == (VariantState.PUBLISHED, None)
+    assert row.evaluation["agreement"] == 1.0
+    target = tmp_path / "tuf" / "targets" / Path(row.target).parent / f"{row.manifest_sha256}.manifest.json"
+    manifest = parse_manifest(target.read_bytes())
+    assert [entry.name for entry in manifest.artifacts] == ["model.onnx", "weights.bin", "golden.npz"]
+    assert manifest.wire_bytes == row.wire_bytes
 
 
 def test_equal_work_of_two_versions_is_done_once(shop: Workshop, tasks: CollectedTasks, tmp_path: Path) -> None:
