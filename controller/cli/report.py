@@ -9,10 +9,23 @@ from cyclopts import Parameter
 from controller.cli.client import Client, Json, path_of
 from controller.cli.errors import CommandFailed, ExitCode
 from controller.cli.options import DEFAULTS, Options
-from controller.cli.render import Column, cell, field, notices, percent, print_json, screen, show_one, size, table
+from controller.cli.render import (
+    ACCURACY,
+    Column,
+    cell,
+    field,
+    metric_drop,
+    metric_value,
+    notices,
+    percent,
+    print_json,
+    screen,
+    show_one,
+    size,
+    table,
+)
 
 KINDS = {".html": "html", ".htm": "html", ".json": "json"}
-ACCURACY = "accuracy"
 
 
 def report(
@@ -121,14 +134,8 @@ def _source_value(found: Json) -> str | None:
     evaluation = found["source"]["evaluation"]
     if evaluation is None:
         return None
-    told = f"{evaluation['metric']} {_value(evaluation['value'], evaluation['metric'])}"
+    told = f"{evaluation['metric']} {metric_value(evaluation['value'], evaluation['metric'])}"
     return f"{told}{_interval(evaluation['value_ci'], evaluation['metric'])} on {evaluation['samples']} samples"
-
-
-def _value(value: float | None, metric: str | None) -> str | None:
-    if value is None:
-        return None
-    return percent(value, 2) if metric == ACCURACY else f"{value:.4f}"
 
 
 def _interval(ends: list[float] | None, metric: str | None) -> str:
@@ -140,17 +147,15 @@ def _interval(ends: list[float] | None, metric: str | None) -> str:
 
 def _valued(variant: Json) -> str | None:
     found: dict[str, Any] = variant["evaluation"] or {}
-    value = _value(found.get("value"), found.get("metric"))
+    value = metric_value(found.get("value"), found.get("metric"))
     return None if value is None else f"{value}{_interval(found['value_ci'], found['metric'])}"
 
 
 def _lost(variant: Json) -> str | None:
     found: dict[str, Any] = variant["evaluation"] or {}
     drop, metric = found.get("drop"), found.get("metric")
-    if drop is None:
-        return None
-    told = f"{drop * 100:+.2f} points" if metric == ACCURACY else f"{drop:+.4f}"
-    return f"{told}{_interval(found['drop_ci'], metric)}"
+    told = metric_drop(drop, metric)
+    return told and f"{told}{_interval(found['drop_ci'], metric)}"
 
 
 def _reduced(size_bytes: int | None, ratio: float | None) -> str | None:

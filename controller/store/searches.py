@@ -73,7 +73,7 @@ def save_search(
 
 def candidate_rows(tx: Connection, version_id: VersionId) -> list[Row]:
     """Return every variant of the version with the figures that a search compares, by recipe."""
-    shown = ("id", "recipe", "state", "error", "wire_bytes", "evaluation", "costs", "search_id", "progress", "facts")
+    shown = ("id", "recipe", "state", "error", "wire_bytes", "evaluation", "costs", "search_id", "progress")
     query = select(*(_variant.c[name] for name in shown)).where(_variant.c.version_id == version_id)
     return [dict(row) for row in tx.execute(query.order_by(_variant.c.recipe)).mappings()]
 

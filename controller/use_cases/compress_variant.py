@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from controller.artifacts import jobs
 from controller.artifacts.blob_store import StoredBlob
 from controller.artifacts.child_process import Heartbeat
@@ -63,7 +65,6 @@ def _step(
     shop: Workshop, job: Job, use: StepUse, before: dict[str, str]
 ) -> tuple[StepResult, dict[str, str], dict[str, Any]]:
     calibration = _calibration(job.version)
-    parameters = use.read()
     depends_on = {
         "files": before,
         "version": STEPS[use.step].version,
@@ -81,7 +82,7 @@ def _step(
     found = StepResult.from_json(done.result)
     told = {
         "step": use.step,
-        "parameters": asdict_of(parameters),
+        "parameters": msgspec.to_builtins(use.read()),
         "facts": found.facts,
         "bytes": sum(shop.blobs.size_bytes(sha256) for sha256 in done.files.values()),
         "seconds": round(done.seconds, 3),
@@ -89,11 +90,6 @@ def _step(
         "files": dict(done.files),
     }
     return found, done.files, told
-
-
-def asdict_of(parameters: Any) -> dict[str, Any]:
-    """Return every parameter of a step, those with defaults included."""
-    return {name: getattr(parameters, name) for name in parameters.__struct_fields__}
 
 
 def _calibration(version: ModelVersion) -> tuple[str, str] | None:

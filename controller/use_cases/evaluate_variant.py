@@ -9,7 +9,6 @@ from controller.artifacts.metric_plugins import metric_release
 from controller.domain.catalog import VariantEvent, VariantState
 from controller.domain.ids import VariantId
 from controller.domain.promise import POINT, Promise, broken, compared
-from controller.store.artifacts import artifact_bytes
 from controller.store.searches import search_by_id
 from controller.use_cases.compress_variant import judged_on_other_rows, recipe_of
 from controller.use_cases.remembered_work import Made, Piece, Remembered, once
@@ -40,7 +39,8 @@ def _evaluate(shop: Workshop, job: Job) -> Finding:
     comparison = Comparison.from_json(done.result)
     found = comparison.evaluation
     why_not = broken(found.figures(), promise)
-    golden = {"sha256": done.files[GOLDEN_FILE], "size_bytes": _size(shop, done.files[GOLDEN_FILE]), "packed": None}
+    sha256 = done.files[GOLDEN_FILE]
+    golden = {"sha256": sha256, "size_bytes": shop.blobs.size_bytes(sha256), "packed": None}
     files = {**job.claim.files, GOLDEN_FILE: golden}
     return Finding(
         VariantEvent.PROMISE_BROKEN if why_not else VariantEvent.PROMISE_KEPT,
@@ -83,11 +83,6 @@ def _judge(shop: Workshop, job: Job, metric: str) -> Remembered:
         return found.to_json(), {GOLDEN_FILE: golden}
 
     return once(shop, job.at(1, 1), Piece("evaluate", depends_on), work)
-
-
-def _size(shop: Workshop, sha256: str) -> int:
-    with shop.database.reading() as tx:
-        return artifact_bytes(tx, sha256)
 
 
 def _words(found: Evaluation) -> str:

@@ -98,11 +98,15 @@ def tiers_of(recipes: Iterable[Recipe], *, with_inputs: bool) -> list[list[str]]
 def _advance(tx: Transaction, search: Search, now: datetime) -> None:
     version = catalog.version_by_id(tx, search.version_id)
     recipes = known_recipes(tx)
-    for variant_id, event in _to_be_judged_anew(tx, search):
-        variants.move(tx, variant_id, event, now, {"search_id": search.id, "error": None})
-    rows = {row["recipe"]: row for row in searches.candidate_rows(tx, search.version_id)}
     eligible = recipes.values() if search.recipes is None else [recipes[name] for name in search.recipes]
     tiers = tiers_of(eligible, with_inputs=has_inputs(version))
+    tried = {name for tier in tiers for name in tier}
+    rows = {row["recipe"]: row for row in searches.candidate_rows(tx, search.version_id) if row["recipe"] in tried}
+    for row in rows.values():
+        event = _judged_anew(row, search)
+        if event:
+            state = variants.move(tx, row["id"], event, now, {"search_id": search.id, "error": None})
+            row |= {"state": state, "search_id": search.id, "error": None}
     candidates = [searches.candidate_of(row, search.profile) for row in rows.values()]
     decided = plan(search.budget, tiers, candidates, thorough=search.thorough)
     new = [queued_variant(search.version_id, recipes[name], search.id, now) for name in decided.ask]
@@ -111,20 +115,23 @@ def _advance(tx: Transaction, search: Search, now: datetime) -> None:
     _save(tx, search, decided, chosen, now)
 
 
-def _to_be_judged_anew(tx: Transaction, search: Search) -> list[tuple[VariantId, VariantEvent]]:
-    """Return what earlier searches left and this one sees otherwise.
+def _judged_anew(row: Row, search: Search) -> VariantEvent | None:
+    """Return the event that takes up what others left and this search sees otherwise; None to leave it as it is.
 
-    That is what was refused under a stricter limit, or measured for another class. The jobs are remembered.
+    That is what was refused under a stricter limit, or measured for another class. The jobs are remembered. What this
+    search itself has judged stays so, or it would go on for ever.
     """
-    found = []
-    for row in searches.candidate_rows(tx, search.version_id):
-        candidate = searches.candidate_of(row, search.profile)
-        loose = search.budget.drop is not None and candidate.drop is not None and candidate.drop <= search.budget.drop
-        if row["state"] == VariantState.REFUSED and loose:
-            found.append((VariantId(row["id"]), VariantEvent.ASKED_AGAIN))
-        elif row["state"] == VariantState.ASIDE and search.profile not in (row["costs"] or {}):
-            found.append((VariantId(row["id"]), VariantEvent.CHOSEN))
-    return found
+    if row["search_id"] == search.id:
+        return None
+    drop = searches.candidate_of(row, search.profile).drop
+    if row["state"] == VariantState.REFUSED and _keeps(search, drop):
+        return VariantEvent.ASKED_AGAIN
+    is_unmeasured = row["state"] == VariantState.ASIDE and search.profile not in (row["costs"] or {})
+    return VariantEvent.CHOSEN if is_unmeasured else None
+
+
+def _keeps(search: Search, drop: float | None) -> bool:
+    return drop is not None and search.budget.drop is not None and drop <= search.budget.drop
 
 
 def _save(tx: Transaction, search: Search, decided: Plan, chosen: Row | None, now: datetime) -> None:

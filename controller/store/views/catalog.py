@@ -59,12 +59,17 @@ def version(tx: Connection, version_id: VersionId) -> Document:
     return _versions(tx, _version.c.id == version_id)[0]
 
 
+def version_with_layers(tx: Connection, version_id: VersionId) -> Document:
+    """Return one version that exists, with the layers of every variant among its facts."""
+    return _versions(tx, _version.c.id == version_id, with_layers=True)[0]
+
+
 def version_numbered(tx: Connection, model_name: str, number: int) -> Document:
     """Return one version of a model; NotFound names what is missing."""
     return version(tx, catalog.version_numbered(tx, model_name, number).id)
 
 
-def _versions(tx: Connection, condition: Any) -> list[Document]:
+def _versions(tx: Connection, condition: Any, *, with_layers: bool = False) -> list[Document]:
     query = (
         select(_version, _model.c.name.label("model"), _artifact.c.size_bytes)
         .join(_model, _model.c.id == _version.c.model_id)
@@ -73,7 +78,7 @@ def _versions(tx: Connection, condition: Any) -> list[Document]:
         .order_by(_version.c.number.desc())
     )
     rows = tx.execute(query).all()
-    variants = _variants(tx, [row.id for row in rows])
+    variants = _variants(tx, [row.id for row in rows], with_layers=with_layers)
     return [
         {
             "id": row.id,
@@ -94,13 +99,19 @@ def _versions(tx: Connection, condition: Any) -> list[Document]:
     ]
 
 
-def _variants(tx: Connection, version_ids: list[str]) -> dict[str, list[Document]]:
+def _variants(tx: Connection, version_ids: list[str], *, with_layers: bool) -> dict[str, list[Document]]:
     query = select(_variant.c.version_id, *(_variant.c[name] for name in SHOWN))
     found: dict[str, list[Document]] = defaultdict(list)
     rows = tx.execute(query.where(_variant.c.version_id.in_(version_ids)).order_by(_variant.c.recipe))
     for row in rows.mappings():
-        found[row["version_id"]].append({name: row[name] for name in SHOWN})
+        facts = row["facts"] if with_layers else _without_layers(row["facts"])
+        found[row["version_id"]].append({name: row[name] for name in SHOWN} | {"facts": facts})
     return found
+
+
+def _without_layers(facts: Document | None) -> Document | None:
+    # Some hundred layers a variant are the report's matter; here they would be sent with every look at a list.
+    return facts and {name: fact for name, fact in facts.items() if name != "layers"}
 
 
 def _state(variants: list[Document]) -> str:

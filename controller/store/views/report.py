@@ -31,7 +31,7 @@ _STANDING = [
 
 def report(tx: Connection, version_id: VersionId) -> Document:
     """Return the report of one version that exists."""
-    return report_of(catalog.version(tx, version_id), searches.searches(tx, version_id))
+    return report_of(catalog.version_with_layers(tx, version_id), searches.searches(tx, version_id))
 
 
 def report_of(version: Document, found: list[Document]) -> Document:
