@@ -5,6 +5,7 @@ The defaults are the embedded wiring: SQLite, a queue inside one child process, 
 """
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Self
 
@@ -69,6 +70,46 @@ class Settings(BaseSettings):
     )
     sweep_s: float = Field(1.0, gt=0, description="How often unfinished work is looked for and rollouts are advanced.")
     poll_s: float = Field(300.0, ge=0.05, le=86_400, description="How often devices are asked to poll, in seconds.")
+    single_operator: bool | None = Field(
+        None,
+        description="One person is everybody: every key lies beside the controller, thresholds are 1, nobody approves "
+        "what another proposed. Said on every page. Empty: yes in the embedded wiring, no with an external broker.",
+    )
+    signer_socket: str = Field(
+        "",
+        description="Unix socket of the signer process (`edgefleet signer start`). Empty: `server start` runs a signer "
+        "of its own in the embedded wiring; other processes sign by themselves.",
+    )
+    signer_dir: Path | None = Field(
+        None, description="Folder of the signer: online keys and journal. Empty: `state_dir/signer`."
+    )
+    signer_user: str = Field(
+        "",
+        description="Account that the signer becomes when root starts it, so that whoever takes over the controller "
+        "cannot read the online keys. Empty: the account that starts it.",
+    )
+    signer_clients: str = Field(
+        "",
+        pattern=r"^[0-9, ]*$",
+        description="Accounts, as numbers separated by commas, that may ask the signer besides its own and root: that "
+        "of the controller.",
+    )
+    device_audiences: str = Field(
+        "",
+        description="Origins under which devices reach the controller, comma-separated, `https://fleet.example.org`: a "
+        "device signs for the one it talks to, so nobody in between can pass its answer on. Empty: not checked.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Networks of the proxies in front of the controller, comma-separated (`10.0.0.0/24`, `::1/128`), "
+        "and `unix:` for its own Unix socket. What they say of their clients is believed; nobody else's word is.",
+    )
+    client_certificates: str = Field(
+        "off",
+        pattern="^(off|required)$",
+        description="`required`: a device opens a session only with its client certificate, which a trusted proxy has "
+        "asked for and passes on in the header Client-Cert (RFC 9440).",
+    )
     log_format: str = Field(
         "console", pattern="^(console|json)$", description="`console` for people, `json` for machines."
     )
@@ -93,6 +134,20 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _proxies_can_be_read(self) -> Self:
+        for part in filter(None, (part.strip() for part in self.trusted_proxies.split(","))):
+            try:
+                _ = part == "unix:" or ip_network(part)
+            except ValueError as error:
+                raise ValueError(f"trusted_proxies: {error}; write networks, such as 10.0.0.0/24, or unix:") from error
+        if self.client_certificates == "required" and not self.trusted_proxies.strip():
+            raise ValueError(
+                "client_certificates is `required` but trusted_proxies is empty: the controller sees no certificates "
+                "itself; name the proxy that asks for them"
+            )
+        return self
+
     @property
     def is_sqlite(self) -> bool:
         """Tell whether the database is the embedded one."""
@@ -110,8 +165,18 @@ class Settings(BaseSettings):
 
     @property
     def keys_dir(self) -> Path:
-        """Where the online keys are kept."""
+        """Where the session secret is kept, and the offline keys of an installation with a single operator."""
         return self.state_dir / "keys"
+
+    @property
+    def signer_state_dir(self) -> Path:
+        """Where the signer keeps the online keys and its journal."""
+        return self.signer_dir or self.state_dir / "signer"
+
+    @property
+    def is_single_operator(self) -> bool:
+        """Tell whether one person is everybody."""
+        return self.is_embedded if self.single_operator is None else self.single_operator
 
     @property
     def tuf_dir(self) -> Path:

@@ -14,12 +14,17 @@ from controller.artifacts.child_process import Limits
 from controller.logs import configure_logs
 from controller.settings import Settings
 from controller.store.database import Database, open_engine
+from controller.trust.ceremonies import single_operator
+from controller.trust.custody.keys import session_secret
 from controller.trust.director import Director, open_director
 from controller.trust.durable_files import exclusive, write_durably
-from controller.trust.image_repository import ImageRepository
-from controller.trust.keys import KeyStore
-from controller.trust.root_chain import RootChain
-from controller.trust.sessions import Sessions
+from controller.trust.errors import TrustMissing
+from controller.trust.identity.sessions import Sessions
+from controller.trust.images.image_repository import ImageRepository
+from controller.trust.images.root_chain import RootChain
+from controller.trust.signer.client import RemoteSigner
+from controller.trust.signer.interface import OnlineSigner
+from controller.trust.signer.verbs import open_local_signer
 from controller.use_cases.task_queue import TaskQueue
 
 Clock = Callable[[], datetime]
@@ -32,6 +37,7 @@ class Services:
     settings: Settings
     database: Database
     blobs: BlobStore
+    signer: OnlineSigner
     image_repository: ImageRepository
     director: Director
     director_root: bytes
@@ -40,6 +46,11 @@ class Services:
     operator_token: str
     tasks: TaskQueue
     clock: Clock
+
+    @property
+    def is_single_operator(self) -> bool:
+        """Whether one person is everybody, which pages and commands say permanently."""
+        return self.settings.is_single_operator
 
     @property
     def limits(self) -> Limits:
@@ -68,23 +79,43 @@ def build(settings: Settings, tasks: TaskQueue | None = None, clock: Clock = sys
     """Build the services. Safe in several processes at once: what is missing is made by whoever is first."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     now = clock()
-    keys = KeyStore(settings.keys_dir)
-    image_repository = ImageRepository(settings.tuf_dir, keys.signer)
-    image_repository.initialise(now)
+    signer = open_signer(settings, clock)
+    image_repository = ImageRepository(settings.tuf_dir, signer, single_operator=settings.is_single_operator)
     director_dir = settings.tuf_dir / "director"
-    director = open_director(director_dir, keys.signer, now)
+    if settings.is_single_operator:
+        single_operator.ensure(settings.tuf_dir, settings.keys_dir / "offline", signer, now)
+    else:
+        require_root(settings)
+    director = open_director(director_dir, signer, now)
     return Services(
         settings=settings,
         database=Database(open_engine(settings.database_url)),
         blobs=BlobStore(settings.artifacts_dir, reserve_bytes=settings.disk_reserve_bytes),
+        signer=signer,
         image_repository=image_repository,
         director=director,
         director_root=RootChain(director_dir).first_bytes(),
-        sessions=Sessions(keys.session_secret()),
+        sessions=Sessions(session_secret(settings.keys_dir)),
         operator_token=operator_token(settings),
         tasks=tasks or NoQueue(),
         clock=clock,
     )
+
+
+def require_root(settings: Settings) -> None:
+    """Raise TrustMissing where no ceremony has brought a root of trust yet; a single operator needs none."""
+    if not settings.is_single_operator and not RootChain(settings.tuf_dir / "metadata").exists():
+        raise TrustMissing(
+            f"no root of trust is installed in {settings.tuf_dir}: make one with `edgefleet key ceremony start`, or "
+            f"run a small installation with EDGEFLEET_SINGLE_OPERATOR=true"
+        )
+
+
+def open_signer(settings: Settings, clock: Clock = system_clock) -> OnlineSigner:
+    """Return the signer: the process behind `signer_socket`, or the same verbs in this process where none is named."""
+    if settings.signer_socket:
+        return RemoteSigner(Path(settings.signer_socket))
+    return open_local_signer(settings.signer_state_dir, settings.tuf_dir, clock=clock)
 
 
 def operator_token(settings: Settings) -> str:

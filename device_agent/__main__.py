@@ -18,11 +18,12 @@ from device_agent.enrolment import obtain_identity
 from device_agent.errors import AgentError, AlreadyRunningError
 from device_agent.logs import configure_logs
 from device_agent.profile_detection import detect_profile
+from device_agent.protocol.channels import Channel
 from device_agent.settings import Settings, load_settings
 from device_agent.status import format_status, read_status
 from device_agent.stopping import StopSignal
 from device_agent.transport import Transport
-from device_agent.wiring import build_parts
+from device_agent.wiring import build_parts, client_certificate
 
 _log = logging.getLogger("device_agent")
 
@@ -64,13 +65,15 @@ def _run(settings: Settings, _options: argparse.Namespace) -> int:
         # What the agent starts, the health command too, works there and finds its own files wherever the agent began.
         os.chdir(settings.state_dir)
         stated = settings.profile
-        profile = detect_profile(stated.name, stated.precisions, stated.memory_bytes, stated.threads)
+        channel = Channel(settings.channel)
+        profile = detect_profile(stated.name, stated.precisions, stated.memory_bytes, stated.threads, channel)
         random = SystemRandom()
         transport = Transport(ca_file=settings.ca_file or None)
         client = ControllerClient(transport, settings.controller_url)
         identity = obtain_identity(settings, profile, client, random=random, stop=stop)
         if identity:
             _log.info("device %s with profile %s at %s", identity.device, profile.name, identity.controller_url)
+            transport = Transport(ca_file=settings.ca_file or None, client_certificate=client_certificate(settings))
             Agent(build_parts(settings, identity, profile, transport, random)).run(stop)
     return 0
 

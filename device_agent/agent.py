@@ -9,22 +9,28 @@ import logging
 import sqlite3
 import time
 from dataclasses import dataclass, replace
+from datetime import datetime
 
+from device_agent.bundle import Bundle
+from device_agent.certificate import CertificateKeeper
 from device_agent.clock import DeviceClock
 from device_agent.controller_client import Fresh
 from device_agent.controller_link import ControllerLink
 from device_agent.director_trust import DirectorTrust, FetchRoot
 from device_agent.errors import ServingUnavailableError
 from device_agent.journal import Journal
-from device_agent.protocol.assignment import VerifiedAssignment, verify_assignment
+from device_agent.protocol.assignment import Recipient, VerifiedAssignment, verify_assignment
 from device_agent.protocol.errors import ProtocolError
 from device_agent.reports import ReportSpool
 from device_agent.serving_process import ServingProcess
 from device_agent.slot_recovery import recover_slot
 from device_agent.slot_reports import SlotReporter, Wanted
-from device_agent.slot_worker import SlotWorker, Workbench
+from device_agent.slot_worker import SlotWorker
 from device_agent.slots import ModelStore
+from device_agent.staleness import Staleness
 from device_agent.stopping import StopSignal
+from device_agent.time_question import TimeQuestion
+from device_agent.workbench import Workbench
 
 _log = logging.getLogger(__name__)
 _SUPERVISE_S = 1.0
@@ -36,7 +42,7 @@ _START_OVER_S = 5.0
 class AgentParts:
     """What an agent is made of; `wiring.build_agent` puts it together."""
 
-    device: str
+    recipient: Recipient
     journal: Journal
     store: ModelStore
     spool: ReportSpool
@@ -45,6 +51,8 @@ class AgentParts:
     director: DirectorTrust
     fetch_director_root: FetchRoot
     clock: DeviceClock
+    time: TimeQuestion
+    certificate: CertificateKeeper
     bench: Workbench
     report_interval_s: float
 
@@ -56,6 +64,8 @@ class Agent:
         """Nothing happens before `run`."""
         self._parts = parts
         self._workers: dict[str, SlotWorker] = {}
+        self._bundle = Bundle(parts.journal, self._workers.values)
+        self._staleness = Staleness()
         self._recovered = False
         self._next_window = time.monotonic() + parts.report_interval_s
 
@@ -105,12 +115,14 @@ class Agent:
             self._next_window = time.monotonic() + self._parts.report_interval_s
             self._collect_window()
         link.deliver()
+        self._parts.certificate.renew_when_due(link, self._now())
+        self._staleness.notice(self._parts.journal.record, self._now())
         return min([_SUPERVISE_S, link.due_in_s, max(0.0, self._next_window - time.monotonic()), *waits])
 
     def _take(self, fresh: Fresh) -> None:
         """Verify an assignment and hand it to the slots; one that does not pass changes nothing."""
         try:
-            assignment = self._verify(fresh.body)
+            assignment = self._parts.time.in_time(lambda: self._verify(fresh.body))
         except ProtocolError as error:
             _log.error("assignment not accepted: %s", error)
             self._parts.link.reject("the assignment was not acceptable")
@@ -122,21 +134,25 @@ class Agent:
 
     def _verify(self, body: bytes) -> VerifiedAssignment:
         parts, record = self._parts, self._parts.journal.record
-        now = parts.clock.now(record)
+        now = self._now()
         parts.director.update(parts.fetch_director_root, now)
         assignment, mark = verify_assignment(
-            body, root=parts.director.root, device=parts.device, mark=record.mark, now=now
+            body, root=parts.director.root, recipient=parts.recipient, mark=record.mark, now=now
         )
         # Remembered before it is acted on, so that nothing older is ever accepted after it.
-        parts.journal.commit(replace(record, mark=mark, director_issued=assignment.issued))
+        accepted = replace(record, mark=mark, director_issued=assignment.issued, assignment_expires=assignment.expires)
+        parts.journal.commit(accepted)
         return assignment
+
+    def _now(self) -> datetime:
+        return self._parts.clock.now(self._parts.journal.record)
 
     def _worker(self, name: str) -> SlotWorker:
         worker = self._workers.get(name)
         if worker is None:
             parts = self._parts
             reporter = SlotReporter(name, parts.spool, parts.journal, parts.clock)
-            worker = self._workers[name] = SlotWorker(name, parts.bench, reporter, self._tidy)
+            worker = self._workers[name] = SlotWorker(name, parts.bench, reporter, self._bundle, self._tidy)
         return worker
 
     def _tidy(self) -> None:
@@ -145,7 +161,7 @@ class Agent:
 
     def _collect_window(self) -> None:
         try:
-            items = self._parts.serving.client.collect(self._parts.clock.now(self._parts.journal.record))
+            items = self._parts.serving.client.collect(self._now())
         except (ServingUnavailableError, ProtocolError) as error:
             _log.warning("no serving counts: %s", error)
             return

@@ -14,11 +14,14 @@ from device_agent.identity import Enrolled, Identity
 from device_agent.protocol.assignment import ASSIGNMENT_BYTES_MAX
 from device_agent.protocol.errors import Code, ProtocolError
 from device_agent.protocol.fields import Fields
-from device_agent.protocol.messages import EnrolmentRequest
+from device_agent.protocol.messages import SIGNATURE_HEADER, EnrolmentRequest
 from device_agent.transport import Answer, Transport
 
 _DOCUMENT_BYTES_MAX = 256 * 1024
+_CERTIFICATE_CHARACTERS_MAX = 16 * 1024
 _JSON = {"Content-Type": "application/json"}
+_NO_DEVICE = frozenset({"E_DEVICE_REVOKED", "E_DEVICE_PENDING"})
+"""Why a session is refused for as long as people do not decide otherwise: a new one would be refused too."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,13 @@ class Refused:
 
     def __str__(self) -> str:
         return f"{self.code} ({self.status}): {self.detail}"
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The machine waits for somebody to approve it."""
+
+    device: str
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,16 @@ class Accepted:
     """The batch is durably stored at the controller."""
 
 
+@dataclass(frozen=True)
+class Renewed:
+    """A new certificate, in PEM."""
+
+    certificate: str
+
+
 PollResult = NotModified | Fresh | SessionOver | RetryLater | Refused
 SendResult = Accepted | SessionOver | RetryLater | Refused
+RenewalResult = Renewed | SessionOver | RetryLater | Refused
 
 
 class ControllerClient:
@@ -86,19 +104,22 @@ class ControllerClient:
         self._transport = transport
         self._url = controller_url.rstrip("/")
 
-    def enrol(self, request: EnrolmentRequest) -> Enrolled | RetryLater | Refused:
-        """Turn a one-time token into an identity."""
+    def enrol(self, request: EnrolmentRequest) -> Enrolled | Pending | RetryLater | Refused:
+        """Turn a one-time token into an identity. Asking again with the same request is how a pending machine waits."""
         answer = self._call("POST", "/device/v1/enrol", headers=_JSON, body=json.dumps(request.to_json()).encode())
         if isinstance(answer, RetryLater):
             return answer
-        if answer.status != 201:
+        if answer.status not in {201, 202}:
             return _no(answer)
         try:
             fields = Fields.from_json(answer.body, "enrolment")
+            if answer.status == 202:
+                return Pending(fields.text("device", most=64))
             return Enrolled(
                 fields.text("device", most=64),
                 base64.b64decode(fields.text("image_root", most=_DOCUMENT_BYTES_MAX), validate=True),
                 base64.b64decode(fields.text("director_root", most=_DOCUMENT_BYTES_MAX), validate=True),
+                fields.optional_text("certificate", most=_CERTIFICATE_CHARACTERS_MAX),
             )
         except (ProtocolError, binascii.Error) as error:
             return RetryLater(str(error))
@@ -133,17 +154,31 @@ class ControllerClient:
             return NotModified()
         if answer.status == 200:
             return Fresh(answer.body, answer.headers.get("ETag"))
-        return SessionOver() if answer.status == 401 else _no(answer)
+        return _over_or_no(answer)
 
-    def send(self, session: Session, batch: bytes) -> SendResult:
-        """Hand over a report batch; sending it again is harmless."""
-        headers = {**_bearer(session), **_JSON}
+    def send(self, session: Session, batch: bytes, signature: str) -> SendResult:
+        """Hand over a report batch with the device's signature of it; sending it again is harmless."""
+        headers = {**_bearer(session), **_JSON, SIGNATURE_HEADER: signature}
         answer = self._call("POST", "/device/v1/reports", headers=headers, body=batch)
         if isinstance(answer, RetryLater):
             return answer
         if answer.status == 200:
             return Accepted()
-        return SessionOver() if answer.status == 401 else _no(answer)
+        return _over_or_no(answer)
+
+    def renew_certificate(self, session: Session, envelope: bytes) -> RenewalResult:
+        """Ask for a new certificate of the device's key."""
+        headers = {**_bearer(session), **_JSON}
+        answer = self._call("POST", "/device/v1/certificate", headers=headers, body=envelope)
+        if isinstance(answer, RetryLater):
+            return answer
+        if answer.status != 200:
+            return _over_or_no(answer)
+        try:
+            fields = Fields.from_json(answer.body, "renewal")
+            return Renewed(fields.text("certificate", most=_CERTIFICATE_CHARACTERS_MAX))
+        except ProtocolError as error:
+            return RetryLater(str(error))
 
     def _call(
         self, method: str, path: str, *, bytes_max: int = _DOCUMENT_BYTES_MAX, **rest: Any
@@ -156,6 +191,14 @@ class ControllerClient:
 
 def _bearer(session: Session) -> dict[str, str]:
     return {"Authorization": f"Bearer {session.token}"}
+
+
+def _over_or_no(answer: Answer) -> SessionOver | RetryLater | Refused:
+    """Tell a session that is over from a device that is not to have any."""
+    said = _no(answer)
+    if answer.status == 401 and not (isinstance(said, Refused) and said.code in _NO_DEVICE):
+        return SessionOver()
+    return said
 
 
 def _no(answer: Answer) -> RetryLater | Refused:

@@ -12,6 +12,7 @@ from device_agent.controller_client import (
     Fresh,
     NotModified,
     Refused,
+    Renewed,
     RetryLater,
     Session,
     SessionOver,
@@ -26,6 +27,11 @@ _REFUSED = Backoff(base_s=60.0, cap_s=3600.0)
 """After an answer that a repetition will not change, such as that of a revoked device."""
 _NEVER_ACCEPTED = frozenset({400, 413, 422})
 """What the controller answers to a report batch that it could not take however often it was sent."""
+_TAKEN_BEFORE = "E_REPORT_REPLAY"
+"""The controller has the batch already, or one after it."""
+_CLONE = "E_CLONE_SUSPECTED"
+"""The controller has other reports under this device's key and the same numbers. People have to look; the reports are
+kept for them."""
 _BATCHES_AT_ONCE = 4
 
 
@@ -55,6 +61,13 @@ class ControllerLink:
         self._next_poll = clock() + first_poll_s(settings.first_poll_spread_s, random)
         self._not_before = 0.0
         self._failures = 0
+        self._reports_not_before = 0.0
+        self._reports_refused = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the link is not waiting after a failure."""
+        return self._clock() >= self._not_before
 
     @property
     def due_in_s(self) -> float:
@@ -88,17 +101,43 @@ class ControllerLink:
     def deliver(self) -> None:
         """Send what is spooled, a bounded number of batches, unless the link is backing off."""
         for _ in range(_BATCHES_AT_ONCE):
-            batch = self._spool.cut() if self._clock() >= self._not_before else None
+            may_send = self.is_open and self._clock() >= self._reports_not_before
+            batch = self._spool.cut() if may_send else None
             if batch is None:
                 return
-            answer = self._in_session(partial(self._client.send, batch=batch.body))
-            if isinstance(answer, Accepted):
-                self._succeed()
-            elif isinstance(answer, Refused) and answer.status in _NEVER_ACCEPTED:
-                _log.error("the controller cannot accept report batch %s: %s", batch.id, answer)
-            else:
+            signature = self._identity.report_signature(batch.body)
+            answer = self._in_session(partial(self._client.send, batch=batch.body, signature=signature))
+            if not self._is_done_with(batch.id, answer):
                 return
             self._spool.acknowledge(batch.id)
+
+    def renew_certificate(self) -> str | None:
+        """Return a new certificate of the device's key, None where there is none this time."""
+        envelope = self._identity.renewal_envelope()
+        answer = self._in_session(lambda session: self._client.renew_certificate(session, envelope))
+        return answer.certificate if isinstance(answer, Renewed) else None
+
+    def _is_done_with(self, batch: str, answer: "_Answer") -> bool:
+        """Tell whether a batch may be forgotten."""
+        if isinstance(answer, Accepted):
+            self._succeed()
+            self._reports_refused = 0
+            return True
+        if not isinstance(answer, Refused):
+            return False
+        if answer.code == _TAKEN_BEFORE:
+            _log.warning("report batch %s was taken before: %s", batch, answer)
+            return True
+        if answer.code == _CLONE:
+            self._reports_refused += 1
+            wait_s = retry_s(self._reports_refused, _REFUSED, self._random)
+            self._reports_not_before = self._clock() + wait_s
+            _log.error("reports are kept and tried again in %.0f s: %s", wait_s, answer)
+            return False
+        if answer.status in _NEVER_ACCEPTED:
+            _log.error("the controller cannot accept report batch %s: %s", batch, answer)
+            return True
+        return False
 
     def _in_session(self, call: "Callable[[Session], _Answer]") -> "_Answer":
         """Make a call with a valid session, opening one where the last is over; failures set the backoff."""
@@ -114,7 +153,9 @@ class ControllerLink:
             self._session = None
         if isinstance(answer, SessionOver):
             answer = RetryLater("the controller does not accept its own session")
-        if isinstance(answer, RetryLater | Refused):
+        if isinstance(answer, Refused) and answer.code in {_TAKEN_BEFORE, _CLONE}:
+            self._succeed()  # it is about the batch; the link is fine, and what to run is still asked for
+        elif isinstance(answer, RetryLater | Refused):
             self._fail(answer)
         return answer
 
@@ -146,4 +187,4 @@ class ControllerLink:
         self._not_before = self._clock() + wait_s
 
 
-_Answer = NotModified | Fresh | Accepted | SessionOver | RetryLater | Refused
+_Answer = NotModified | Fresh | Accepted | Renewed | SessionOver | RetryLater | Refused

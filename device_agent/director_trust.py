@@ -16,6 +16,8 @@ from tuf.api.metadata import Metadata, Root
 
 from device_agent.durable import replace_durably
 from device_agent.protocol.errors import Code, ProtocolError
+from device_agent.protocol.key_material import all_material
+from device_agent.transport import Transport
 
 ROOT_BYTES_MAX = 64 * 1024
 ROTATIONS_MAX = 256
@@ -25,6 +27,25 @@ FetchRoot = Callable[[int], bytes | None]
 """Returns the director's root of a version, None where there is none yet; ProtocolError when it cannot tell."""
 
 
+def director_root_fetcher(transport: Transport, controller_url: str) -> FetchRoot:
+    """Return what fetches the director's roots from a controller; its errors name the role that was at fault."""
+
+    def fetch(version: int) -> bytes | None:
+        url = f"{controller_url.rstrip('/')}/tuf/director/{version}.root.json"
+        try:
+            answer = transport.call("GET", url, bytes_max=ROOT_BYTES_MAX)
+        except ProtocolError as error:
+            error.role = _ROLE
+            raise
+        if answer.status in {403, 404}:
+            return None
+        if answer.status != 200:
+            raise ProtocolError(Code.HTTP, f"status {answer.status} for {url}", role=_ROLE, status=answer.status)
+        return answer.body
+
+    return fetch
+
+
 class DirectorTrust:
     """The newest verified root of the director."""
 
@@ -32,11 +53,16 @@ class DirectorTrust:
         """Start from the enrolled document and follow the links stored in `directory`."""
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self._foreign_keys = _public_keys(_parse(image_root).signed)
+        self._foreign_keys = all_material(_parse(image_root).signed.keys.values())
         first = _parse(bootstrap)
         self._accept(first.signed, first)
         self.root = first.signed
         self._follow(self._stored)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The public keys of the newest verified root, none of which may speak for the image repository."""
+        return all_material(self.root.keys.values())
 
     def update(self, fetch: FetchRoot, now: datetime) -> None:
         """Follow the chain to its newest link; ProtocolError leaves the last good root, FREEZE_EXPIRED included."""
@@ -82,10 +108,12 @@ class DirectorTrust:
             signers.verify_delegate(Root.type, document.signed_bytes, document.signatures)
         except UnsignedMetadataError as error:
             raise ProtocolError(Code.SIGNATURE, str(error), role=_ROLE) from error
-        keys = _public_keys(document.signed)
+        except RepositoryError as error:  # a number that canonical JSON has no form for
+            raise ProtocolError(Code.MALFORMED, f"the root cannot be signed: {error!r}", role=_ROLE) from error
+        keys = all_material(document.signed.keys.values())
         if len(keys) != len(document.signed.keys):
             raise ProtocolError(Code.KEY_REUSE, "one key appears under two ids", role=_ROLE)
-        if set(keys) & set(self._foreign_keys):
+        if keys & self._foreign_keys:
             raise ProtocolError(Code.KEY_REUSE, "a key also belongs to the image repository", role=_ROLE)
 
 
@@ -99,7 +127,3 @@ def _parse(raw: bytes) -> Metadata[Root]:
     if document.signed.type != Root.type:
         raise ProtocolError(Code.WRONG_TYPE, f"metadata of type {document.signed.type}", role=_ROLE)
     return document
-
-
-def _public_keys(root: Root) -> frozenset[str]:
-    return frozenset(str(key.keyval.get("public")) for key in root.keys.values())

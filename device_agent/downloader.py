@@ -20,11 +20,11 @@ from urllib3.response import BaseHTTPResponse
 
 from device_agent.polling import Backoff, retry_s
 from device_agent.protocol.errors import Code, ProtocolError
-from device_agent.protocol.manifest import CHUNK_BYTES, ArtifactEntry, Packed
+from device_agent.protocol.manifest import CHUNK_BYTES, ArtifactEntry, Packed, Sealed
 from device_agent.transport import Pace, PaceKeeper, Transport, retry_after_s
 
 _PIECE_BYTES = 64 * 1024
-Download = ArtifactEntry | Packed
+Download = ArtifactEntry | Packed | Sealed
 """Bytes that have a length, a name and chunk hashes of their own."""
 
 
@@ -168,7 +168,8 @@ def _starts_at(response: BaseHTTPResponse, wanted: Download, offset: int) -> int
         if given == asked:
             return offset
         raise ProtocolError(Code.HTTP, f"Content-Range is {given!r}; asked for {asked!r}", role="artifact")
-    error = ProtocolError(Code.HTTP, f"status {response.status} for artifact {wanted.sha256}", role="artifact")
+    message = f"status {response.status} for artifact {wanted.sha256}"
+    error = ProtocolError(Code.HTTP, message, role="artifact", status=response.status)
     raise _RetryLater(error, retry_after_s(response.headers))
 
 

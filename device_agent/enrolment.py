@@ -1,11 +1,22 @@
-"""How a machine becomes a device: once, with a one-time token, before anything else."""
+"""How a machine becomes a device: once, with a one-time token, before anything else.
+
+Where somebody has to approve the machine first, it asks again with the same request until that is done.
+"""
 
 import logging
 from random import Random
 
-from device_agent.controller_client import ControllerClient, Refused, RetryLater
+from device_agent.controller_client import ControllerClient, Pending, Refused, RetryLater
 from device_agent.errors import EnrolmentError
-from device_agent.identity import Identity, device_key, load_identity, signing_request, store_identity
+from device_agent.identity import (
+    Identity,
+    device_key,
+    encryption_key,
+    encryption_key_text,
+    load_identity,
+    signing_request,
+    store_identity,
+)
 from device_agent.polling import Backoff, retry_s
 from device_agent.protocol.errors import ProtocolError
 from device_agent.protocol.messages import EnrolmentRequest, EnrolmentToken
@@ -19,7 +30,7 @@ _log = logging.getLogger(__name__)
 def obtain_identity(
     settings: Settings, profile: DeviceProfile, client: ControllerClient, *, random: Random, stop: StopSignal
 ) -> Identity | None:
-    """Return the stored identity, or enrol; None when told to stop before the controller answered.
+    """Return the stored identity, or enrol; None when told to stop before the controller answered or approved.
 
     EnrolmentError when the controller turns the token away or its root documents do not fit the token's pin.
     """
@@ -33,6 +44,8 @@ def obtain_identity(
         name=settings.name,
         profile=profile,
         labels=dict(settings.labels),
+        encryption_key=encryption_key_text(encryption_key(settings.state_dir)),
+        serial=settings.serial or None,
     )
     backoff = Backoff(settings.polling.retry_base_s, settings.polling.retry_cap_s)
     failures = 0
@@ -40,13 +53,18 @@ def obtain_identity(
         answer = client.enrol(request)
         if isinstance(answer, Refused):
             raise EnrolmentError(f"the controller refuses this machine: {answer}; make a new enrolment token")
-        if not isinstance(answer, RetryLater):
+        if not isinstance(answer, RetryLater | Pending):
             identity = store_identity(settings.state_dir, settings.controller_url, token, answer)
             _log.info("enrolled as %s", identity.device)
             return identity
         failures += 1
-        _log.warning("enrolment: %s", answer.reason)
-        stop.wait(retry_s(failures, backoff, random, answer.seconds))
+        asked_s = None
+        if isinstance(answer, Pending):
+            _log.warning("enrolment: device %s waits to be approved at the controller", answer.device)
+        else:
+            _log.warning("enrolment: %s", answer.reason)
+            asked_s = answer.seconds
+        stop.wait(retry_s(failures, backoff, random, asked_s))
     return None
 
 

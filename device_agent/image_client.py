@@ -2,36 +2,34 @@
 
 python-tuf verifies the repository. Added here, each for a reason that was reproduced against its release 7.0.1:
 
-* every document is fetched with a total deadline and a slowest rate (its own fetcher bounds only silence);
+* every document is fetched with a total deadline and a slowest rate (`image_fetching`);
 * trust starts from the enrolled root at every start (its cached root.json is not a trust anchor);
 * time comes from the device clock with its floor (it reads the system clock);
-* the highest versions seen are compared with marks that the caller keeps durably, because its cache is not synced
-  and a file there that does not parse is silently ignored, and rollback protection with it;
+* the highest versions seen are compared with marks that the caller keeps durably (`image_marks`);
+* no role counts one key twice, and no key of its root is one of the director's (it counts key ids);
 * its errors become codes with the role that was at fault.
 """
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NewType
+from typing import Any, NewType
 
-from tuf.api import exceptions
-from tuf.api.metadata import Root, TargetFile
-from tuf.api.serialization import DeserializationError
+from tuf.api.metadata import Root, TargetFile, Targets
 from tuf.ngclient import Updater, UpdaterConfig
-from tuf.ngclient.fetcher import FetcherInterface
 
-from device_agent.journal import RoleMark
+from device_agent.image_fetching import BoundedFetcher, OverloadedError, translated
+from device_agent.image_marks import Marks, compare_marks, seen_marks
 from device_agent.protocol.assignment import SlotAssignment
 from device_agent.protocol.errors import Code, ProtocolError
 from device_agent.protocol.fields import parse_utc
+from device_agent.protocol.key_material import all_material, counts_a_key_twice
 from device_agent.protocol.manifest import MANIFEST_BYTES_MAX, Manifest, parse_manifest
-from device_agent.transport import QUICK, Transport, retry_after_s
+from device_agent.transport import Transport
 
-_FILE_BYTES_MAX = 512 * 1024
+__all__ = ["ImageRepository", "OverloadedError", "SignedManifest", "VerifiedManifest"]
+
 _CONFIG = UpdaterConfig(
     max_root_rotations=256,
     max_delegations=8,
@@ -40,7 +38,6 @@ _CONFIG = UpdaterConfig(
     snapshot_max_length=256 * 1024,
     targets_max_length=256 * 1024,
 )
-_TOP_LEVEL = ("root", "timestamp", "snapshot", "targets")
 
 
 @dataclass(frozen=True)
@@ -50,56 +47,36 @@ class SignedManifest:
     raw: bytes
     manifest: Manifest
     sha256: str
+    floor: int
+    """The lowest release of this slot that devices shall still accept, as signed beside it; 0 where nothing is said."""
 
 
 VerifiedManifest = NewType("VerifiedManifest", SignedManifest)
-"""A manifest that the image repository signs and the assignment names, by the same path, length and hash."""
-
-
-class OverloadedError(ProtocolError):
-    """The repository asks to come back later."""
-
-    def __init__(self, message: str, seconds: float | None) -> None:
-        """`seconds` is what it asked for, if it did."""
-        super().__init__(Code.HTTP, message)
-        self.seconds = seconds
-
-
-class _BoundedFetcher(FetcherInterface):
-    """Fetches through the shared transport and remembers the last address, which tells the role of an error."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self.last_url = ""
-        self.failure: ProtocolError | None = None
-
-    def begin(self) -> None:
-        """Forget what failed before."""
-        self.failure = None
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        self.last_url = url
-        try:
-            answer = self._transport.call("GET", url, bytes_max=_FILE_BYTES_MAX, pace=QUICK)
-        except ProtocolError as error:
-            self.failure = error
-            raise exceptions.DownloadError(str(error)) from error
-        if answer.status in {429, 503}:
-            self.failure = OverloadedError(f"status {answer.status}", retry_after_s(answer.headers))
-        if answer.status != 200:
-            raise exceptions.DownloadHTTPError(f"status {answer.status}", answer.status)
-        return iter([answer.body])
+"""A manifest that both repositories sign for this slot, this class of hardware and one release above the floor."""
 
 
 class ImageRepository:
     """One refreshed view of the repository. Make a new one for every look: it never refreshes twice."""
 
-    def __init__(self, transport: Transport, base_url: str, cache: Path, bootstrap: bytes, now: datetime) -> None:
-        """`base_url` holds `metadata/` and `targets/`; `bootstrap` is the enrolled root, `now` the device's time."""
+    def __init__(
+        self,
+        transport: Transport,
+        base_url: str,
+        cache: Path,
+        bootstrap: bytes,
+        now: datetime,
+        *,
+        foreign_keys: Collection[str] = (),
+    ) -> None:
+        """`base_url` holds `metadata/` and `targets/`; `bootstrap` is the enrolled root, `now` the device's time.
+
+        `foreign_keys` are the director's (`DirectorTrust.keys`).
+        """
         cache.mkdir(parents=True, exist_ok=True)
         self._cache = cache
-        self._fetcher = _BoundedFetcher(transport)
-        with _translated(self._fetcher):
+        self._foreign_keys = frozenset(foreign_keys)
+        self._fetcher = BoundedFetcher(transport)
+        with translated(self._fetcher):
             self._updater = Updater(
                 str(cache),
                 f"{base_url}/metadata/",
@@ -109,103 +86,97 @@ class ImageRepository:
                 config=_CONFIG,
                 bootstrap=bootstrap,
             )
-        # python-tuf has no public way to set the time; a contract test guards this attribute.
-        self._updater._trusted_set.reference_time = now  # noqa: SLF001
+        # python-tuf has no public way to set the time or to see what it trusts; a contract test guards this attribute.
+        self._trusted: Any = self._updater._trusted_set  # noqa: SLF001
+        self._trusted.reference_time = now
         self.issued: datetime | None = None
         """When the timestamp says it was issued; known after `refresh`."""
 
-    def refresh(self, marks: dict[str, RoleMark]) -> dict[str, RoleMark]:
+    def refresh(self, marks: Marks) -> Marks:
         """Verify the newest metadata against the highest versions seen; return the marks to store before acting."""
-        with _translated(self._fetcher):
+        with translated(self._fetcher):
             self._updater.refresh()
-        trusted = self._updater._trusted_set  # noqa: SLF001
-        seen = {
-            "root": RoleMark("", trusted.root.version),
-            "timestamp": RoleMark(_epoch(trusted.root, "timestamp"), trusted.timestamp.version),
-            "snapshot": RoleMark(_epoch(trusted.root, "snapshot", "timestamp"), trusted.snapshot.version),
-        }
-        for role, mark in seen.items():
-            before = marks.get(role)
-            if before and before.epoch == mark.epoch and mark.version < before.version:
-                message = f"version {mark.version} is below {before.version}, seen before"
-                raise ProtocolError(Code.ROLLBACK, message, role=role)
-        issued = trusted.timestamp.unrecognized_fields.get("x-issued")
+        self._check_root(self._trusted.root)
+        seen = seen_marks(self._trusted, self._fetcher.timestamp, (self._cache / "snapshot.json").read_bytes())
+        compare_marks(marks, seen)
+        issued = self._trusted.timestamp.unrecognized_fields.get("x-issued")
         try:
             self.issued = parse_utc(issued) if issued else None
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise ProtocolError(Code.MALFORMED, f"x-issued is {issued!r}", role="timestamp") from error
         return seen
 
-    def manifest(self, slot: str, assigned: SlotAssignment) -> VerifiedManifest:
-        """Return the manifest that both repositories sign for this slot; call `refresh` first."""
-        with _translated(self._fetcher):
-            info = self._updater.get_targetinfo(assigned.target)
+    def find(self, target: str) -> TargetFile | None:
+        """Return what is signed of a target, None where nothing is; call `refresh` first."""
+        with translated(self._fetcher):
+            info = self._updater.get_targetinfo(target)
+        for signed in self._trusted:
+            if isinstance(signed, Targets):
+                _check_delegations(signed, "targets" if signed is self._trusted.targets else "delegated")
+        return info
+
+    def manifest(self, slot: str, assigned: SlotAssignment, *, hardware: str, floor: int = 0) -> VerifiedManifest:
+        """Return the manifest that both repositories sign for this slot; call `refresh` first.
+
+        `hardware` is the name of the device's profile, `floor` the lowest release of the slot it still accepts.
+        """
+        info = self.find(assigned.target)
         if info is None:
             raise ProtocolError(Code.NOT_IN_IMAGE_REPO, f"{assigned.target} is not signed there")
-        _compare(slot, assigned, info)
-        with _translated(self._fetcher):
+        _compare(assigned, info)
+        signed_floor = _check_custom(slot, assigned, info.custom or {}, hardware, floor)
+        with translated(self._fetcher):
             path = Path(self._updater.download_target(info, str(self._cache / "target")))
         raw = path.read_bytes()
         manifest = parse_manifest(raw)
         if manifest.model != slot:
-            raise ProtocolError(Code.DIRECTOR_IMAGE_MISMATCH, f"{assigned.target} is of model {manifest.model}")
-        return VerifiedManifest(SignedManifest(raw, manifest, assigned.sha256))
+            raise ProtocolError(Code.WRONG_SLOT, f"{assigned.target} is of model {manifest.model}, not {slot}")
+        return VerifiedManifest(SignedManifest(raw, manifest, assigned.sha256, signed_floor))
+
+    def _check_root(self, root: Root) -> None:
+        for name, role in root.roles.items():
+            if counts_a_key_twice(role, root.keys):
+                raise ProtocolError(Code.KEY_REUSE, f"the role {name} counts one key twice", role="root")
+        if all_material(root.keys.values()) & self._foreign_keys:
+            raise ProtocolError(Code.KEY_REUSE, "a key is also one of the director's", role="root")
 
 
-def _compare(slot: str, assigned: SlotAssignment, info: TargetFile) -> None:
+def _check_delegations(signed: Targets, delegator: str) -> None:
+    delegations = signed.delegations
+    if delegations is None:
+        return
+    roles = [*(delegations.roles or {}).values(), *filter(None, [delegations.succinct_roles])]
+    if any(counts_a_key_twice(role, delegations.keys) for role in roles):
+        raise ProtocolError(Code.KEY_REUSE, "a delegation counts one key twice", role=delegator)
+
+
+def _compare(assigned: SlotAssignment, info: TargetFile) -> None:
     if set(info.hashes) != {"sha256"}:
         raise ProtocolError(Code.METADATA, f"target hashed by {sorted(info.hashes)}; expected sha256", role="delegated")
     if info.length > MANIFEST_BYTES_MAX:
-        raise ProtocolError(Code.ENDLESS_DATA, f"manifest of {info.length} bytes", role="manifest")
+        raise ProtocolError(Code.ENDLESS_DATA, f"manifest of {info.length} bytes", role="target")
     if (info.length, info.hashes["sha256"]) != (assigned.length, assigned.sha256):
         message = f"{assigned.target}: the assignment and the image repository name different bytes"
         raise ProtocolError(Code.DIRECTOR_IMAGE_MISMATCH, message)
-    signed_slot = (info.custom or {}).get("slot")
-    if signed_slot != slot:
-        message = f"{assigned.target} is signed for slot {signed_slot!r}, assigned to {slot!r}"
+
+
+def _check_custom(slot: str, assigned: SlotAssignment, custom: dict[str, Any], hardware: str, floor: int) -> int:
+    """Check what is signed beside the target; return the floor that it states."""
+    if not isinstance(custom, dict):
+        raise ProtocolError(Code.MALFORMED, f"{assigned.target} is signed with custom {custom!r:.80}", role="delegated")
+    target, release, signed_floor = assigned.target, custom.get("release"), custom.get("floor", 0)
+    if custom.get("slot") != slot:
+        message = f"{target} is signed for slot {custom.get('slot')!r}, assigned to {slot!r}"
+        raise ProtocolError(Code.WRONG_SLOT, message)
+    if type(release) is not int or release != assigned.release:
+        message = f"{target} is signed as release {release!r}, assigned as {assigned.release}"
         raise ProtocolError(Code.DIRECTOR_IMAGE_MISMATCH, message)
-
-
-def _epoch(root: Root, *roles: str) -> str:
-    keys = [",".join(sorted(root.roles[role].keyids)) for role in roles]
-    return hashlib.sha256(";".join(keys).encode()).hexdigest()[:16]
-
-
-_CODES: tuple[tuple[type[Exception], Code], ...] = (
-    (exceptions.UnsignedMetadataError, Code.SIGNATURE),
-    (exceptions.BadVersionNumberError, Code.ROLLBACK),
-    (exceptions.ExpiredMetadataError, Code.EXPIRED),
-    (exceptions.LengthOrHashMismatchError, Code.HASH_MISMATCH),
-    (DeserializationError, Code.MALFORMED),
-    (exceptions.RepositoryError, Code.METADATA),
-    (exceptions.DownloadLengthMismatchError, Code.ENDLESS_DATA),
-    (exceptions.SlowRetrievalError, Code.SLOW_RETRIEVAL),
-    (exceptions.DownloadHTTPError, Code.HTTP),
-    (exceptions.DownloadError, Code.NETWORK),
-)
-"""python-tuf's errors, the more special before the more general."""
-
-
-@contextmanager
-def _translated(fetcher: _BoundedFetcher) -> Iterator[None]:
-    """Raise python-tuf's errors as ProtocolError with code and role."""
-    fetcher.begin()
-    try:
-        yield
-    except (exceptions.DownloadError, exceptions.RepositoryError) as error:
-        role = _role(fetcher.last_url, str(error))
-        if fetcher.failure and isinstance(error, exceptions.DownloadError):
-            fetcher.failure.role = role
-            raise fetcher.failure from error
-        code = next(code for known, code in _CODES if isinstance(error, known))
-        raise ProtocolError(code, str(error), role=role) from error
-
-
-def _role(url: str, message: str) -> str:
-    # python-tuf checks the root's expiry only while it loads the timestamp.
-    if "Final root.json" in message:
-        return "root"
-    name = url.rsplit("/", 1)[-1].removesuffix(".json").rsplit(".", 1)[-1]
-    if name == "manifest" or name in _TOP_LEVEL:
-        return name
-    return "delegated"
+    allowed = custom.get("hw")
+    if allowed is not None and (not isinstance(allowed, list) or hardware not in allowed):
+        raise ProtocolError(Code.WRONG_HARDWARE, f"{target} is signed for {allowed!r}, this is a {hardware}")
+    if type(signed_floor) is not int or signed_floor < 0:
+        raise ProtocolError(Code.MALFORMED, f"{target} is signed with floor {signed_floor!r}", role="delegated")
+    lowest = max(floor, signed_floor)
+    if release < lowest:
+        raise ProtocolError(Code.ROLLBACK, f"{target} is release {release}; the floor is {lowest}", role="release")
+    return signed_floor

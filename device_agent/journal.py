@@ -3,6 +3,9 @@
 The file holds one line, `CRC32 JSON`. A change writes a new file, syncs it, renames it over the old one and
 syncs the directory, so a reader meets the old record or the new one. Model directories are immutable and are
 named by the record alone; a directory that it does not name is rubbish.
+
+The floors have a second file of the same form beside it (`state.floors`), because they are what a device cannot learn
+again: a device whose record was lost must still refuse what was found to be dangerous.
 """
 
 import json
@@ -117,11 +120,14 @@ class RoleMark:
     epoch: str
     """Names the keys: a rotation starts the count anew, which is how a fast-forward is recovered from."""
     version: int
+    digest: str = ""
+    """sha256 of what was signed under that version; empty where it was not kept."""
 
     @classmethod
     def read(cls, fields: Fields) -> "RoleMark":
-        """Read a mark."""
-        return cls(fields.text("epoch", most=64), fields.integer("version"))
+        """Read a mark; older agents kept no digest."""
+        digest = fields.optional_text("digest", most=64) or ""
+        return cls(fields.text("epoch", most=64), fields.integer("version"), digest)
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,16 @@ class Record:
     """When the newest accepted assignment says it was issued."""
     image_issued: datetime | None = None
     """When the newest accepted timestamp of the image repository says it was issued."""
+    assignment_expires: datetime | None = None
+    """Until when the newest accepted assignment is fresh."""
+    floors: dict[str, int] = field(default_factory=dict)
+    """By slot, the lowest release that this device still accepts; the image repository raises it, nothing lowers it."""
+
+    def with_floor(self, slot: str, floor: int) -> "Record":
+        """Return the record with a slot's floor raised to `floor`, if that is higher."""
+        if floor <= self.floors.get(slot, 0):
+            return self
+        return replace(self, floors={**self.floors, slot: floor})
 
     def slot(self, name: str) -> SlotRecord:
         """Return the slot's record; a slot never heard of is empty."""
@@ -164,18 +180,36 @@ def encode_record(record: Record) -> bytes:
         "image_marks": {name: asdict(mark) for name, mark in record.image_marks.items()},
         "director_issued": _moment(record.director_issued),
         "image_issued": _moment(record.image_issued),
+        "assignment_expires": _moment(record.assignment_expires),
+        "floors": record.floors,
     }
+    return _checked_line(body)
+
+
+def _checked_line(body: dict[str, Any]) -> bytes:
     text = json.dumps(body, sort_keys=False, separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def decode_record(raw: bytes) -> Record:
-    """Read the file's content; JournalDamagedError unless checksum and every field fit."""
+def _read_line(raw: bytes) -> Fields:
     checksum, _, text = raw.rstrip(b"\n").partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         raise JournalDamagedError("the checksum does not fit")
+    return Fields.from_json(text, "journal")
+
+
+def _read_floors(fields: Fields) -> dict[str, int]:
+    """Read the floors; older agents kept none."""
+    if fields.raw("floors") is None:
+        return {}
+    floors = fields.child("floors")
+    return {name: floors.integer(name) for name in fields.raw("floors")}
+
+
+def decode_record(raw: bytes) -> Record:
+    """Read the file's content; JournalDamagedError unless checksum and every field fit."""
     try:
-        fields = Fields.from_json(text, "journal")
+        fields = _read_line(raw)
         slots = fields.named_children("slots", SlotRecord.read)
         marks = fields.named_children("image_marks", RoleMark.read)
         return Record(
@@ -184,6 +218,8 @@ def decode_record(raw: bytes) -> Record:
             image_marks={name: mark for name, mark in marks.items() if mark},
             director_issued=fields.moment("director_issued") if fields.raw("director_issued") else None,
             image_issued=fields.moment("image_issued") if fields.raw("image_issued") else None,
+            assignment_expires=fields.moment("assignment_expires") if fields.raw("assignment_expires") else None,
+            floors=_read_floors(fields),
         )
     except ProtocolError as error:
         raise JournalDamagedError(str(error)) from error
@@ -193,7 +229,7 @@ def _read_counter_mark(fields: Fields) -> CounterMark:
     return CounterMark(fields.text("epoch"), fields.integer("counter"), fields.text("digest"))
 
 
-def salvage_record(models: Iterable[tuple[str, str, int]]) -> Record:
+def salvage_record(models: Iterable[tuple[str, str, int]], floors: dict[str, int] | None = None) -> Record:
     """Return what to go on with when the record is lost: (slot, manifest, version) of every intact model are known.
 
     The lowest version of a slot is taken as confirmed, because a higher one may be a candidate that never was.
@@ -202,7 +238,7 @@ def salvage_record(models: Iterable[tuple[str, str, int]]) -> Record:
     slots: dict[str, SlotRecord] = {}
     for slot, manifest, _ in sorted(models, key=lambda model: model[2]):
         slots.setdefault(slot, SlotRecord(active=manifest, good=manifest))
-    return Record(slots=slots)
+    return Record(slots=slots, floors=floors or {})
 
 
 class Journal:
@@ -217,12 +253,27 @@ class Journal:
         """Make the record durable; OSError leaves the old one in force, on disk and here."""
         if record == self.record:
             return
+        if record.floors != self.record.floors:
+            # First the copy: a floor may never be lower there than what was acted on.
+            replace_durably(_floors_file(self._path), _checked_line({"floors": record.floors}))
         replace_durably(self._path, encode_record(record))
         self.record = record
 
     def commit_slot(self, name: str, slot: SlotRecord) -> None:
         """Make one slot's change durable."""
         self.commit(self.record.with_slot(name, slot))
+
+
+def _floors_file(path: Path) -> Path:
+    return path.with_name(path.name + ".floors")
+
+
+def salvage_floors(path: Path) -> dict[str, int]:
+    """Return the floors of the copy beside the record at `path`; none where it cannot be read either."""
+    try:
+        return _read_floors(_read_line(_floors_file(path).read_bytes()))
+    except (OSError, ProtocolError, JournalDamagedError):
+        return {}
 
 
 def open_journal(path: Path) -> Journal:

@@ -6,11 +6,13 @@ is the next event. The first column of every row is what the journal can tell af
     RESTING     no trial in the journal; whatever is confirmed runs, which may be nothing
     FETCHING    as RESTING, with a partial download in the stage directory
     TESTING     as RESTING, with a complete model directory that nothing refers to yet
+    READY       as TESTING; the candidate waits for the other slots of its assignment (`bundle`)
     ACTIVATING  a trial in the journal; the candidate is being loaded
     SOAKING     a trial in the journal; the candidate serves and is being watched
 
-One commit separates the two halves (TESTING to ACTIVATING), and one more ends a trial, so a device that loses
-power anywhere comes back either to the model it had confirmed or to the trial it had begun.
+One commit separates the two halves (READY to ACTIVATING, for all slots of the assignment at once), and one more ends a
+trial, so a device that loses power anywhere comes back either to the models it had confirmed or to the trials it had
+begun.
 """
 
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ class SlotState(StrEnum):
     RESTING = "resting"
     FETCHING = "fetching"
     TESTING = "testing"
+    READY = "ready"
     ACTIVATING = "activating"
     SOAKING = "soaking"
 
@@ -43,6 +46,8 @@ class SlotEvent(StrEnum):
     """The candidate is complete on disk and every byte is as signed."""
     PROVEN = "proven"
     """The candidate answered its golden inputs within tolerance."""
+    JOINED = "joined"
+    """Every slot of the assignment is ready, and the trials of all of them have been committed."""
     LOADED = "loaded"
     """The serving process has switched to the candidate."""
     CRASHED = "crashed"
@@ -58,6 +63,10 @@ class Command(StrEnum):
 
     FETCH = "fetch"
     TEST = "test"
+    WAIT = "wait"
+    """Wait until every slot of the assignment is ready."""
+    LOAD = "load"
+    """Load the candidate."""
     ACTIVATE = "activate"
     """Commit the trial with one more boot, then load the candidate."""
     WATCH = "watch"
@@ -93,7 +102,14 @@ TRANSITIONS: dict[SlotState, dict[SlotEvent, Move]] = {
         SlotEvent.FAILED: Move(SlotState.RESTING, Command.GIVE_UP),
     },
     SlotState.TESTING: {
-        SlotEvent.PROVEN: Move(SlotState.ACTIVATING, Command.ACTIVATE),
+        SlotEvent.PROVEN: Move(SlotState.READY, Command.WAIT),
+        SlotEvent.FAILED: Move(SlotState.RESTING, Command.GIVE_UP),
+    },
+    SlotState.READY: {
+        SlotEvent.ASSIGNED: Move(SlotState.FETCHING, Command.FETCH),
+        SlotEvent.RECALLED: Move(SlotState.RESTING, Command.ABANDON),
+        SlotEvent.WITHDRAWN: Move(SlotState.RESTING, Command.CLEAR),
+        SlotEvent.JOINED: Move(SlotState.ACTIVATING, Command.LOAD),
         SlotEvent.FAILED: Move(SlotState.RESTING, Command.GIVE_UP),
     },
     SlotState.ACTIVATING: {
@@ -152,7 +168,7 @@ def wish_event(state: SlotState, wish: Wish) -> SlotEvent | None:
     stays = wish.wanted == wish.confirmed or wish.refused
     if state is SlotState.RESTING:
         return None if stays else SlotEvent.ASSIGNED
-    if state is SlotState.FETCHING:
+    if state in {SlotState.FETCHING, SlotState.READY}:
         return SlotEvent.RECALLED if stays else SlotEvent.ASSIGNED
     return SlotEvent.RECALLED if wish.wanted == wish.confirmed else None
 

@@ -3,6 +3,7 @@
 import platform
 from importlib import metadata
 
+from device_agent.protocol.channels import Channel
 from device_agent.protocol.profile import DeviceProfile
 
 _OPSETS = {(1, 17): 20, (1, 18): 21, (1, 21): 22, (1, 22): 23, (1, 32): 28}
@@ -25,7 +26,9 @@ def opset_max(version: str) -> int:
     return known[-1] if known else 0
 
 
-def detect_profile(name: str, precisions: tuple[str, ...], memory_bytes: int, threads: int = 1) -> DeviceProfile:
+def detect_profile(
+    name: str, precisions: tuple[str, ...], memory_bytes: int, threads: int = 1, channel: Channel = Channel.PROD
+) -> DeviceProfile:
     """Return the profile: what the operator states, and what the machine says of itself."""
     version = engine_version()
     return DeviceProfile(
@@ -37,4 +40,5 @@ def detect_profile(name: str, precisions: tuple[str, ...], memory_bytes: int, th
         precisions=precisions,
         memory_bytes=memory_bytes,
         threads=threads,
+        channel=channel,
     )

@@ -5,6 +5,9 @@ are deleted when it is acknowledged. The controller applies a batch id once, so 
 a cut batch never changes. The cut must be durable before the send: with a lost cut the same items would leave
 again under another id and count twice. Hence `synchronous=FULL`.
 
+The spool has a random name of its own and numbers its batches from 1, without gaps. Two machines that work under one
+key, a copied disk for instance, cannot both go on counting without the controller noticing.
+
 The spool is bounded. When it is full the oldest items go, but never those of a cut batch, and the next batch
 says how many were dropped.
 """
@@ -22,9 +25,10 @@ from device_agent.protocol.messages import REPORT_BYTES_MAX, REPORT_ITEMS_MAX, R
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS item (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS batch (id TEXT PRIMARY KEY, boot TEXT NOT NULL, last_item INTEGER NOT NULL,
-                                  dropped INTEGER NOT NULL);
+                                  dropped INTEGER NOT NULL, seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS dropped (count INTEGER NOT NULL);
 INSERT INTO dropped SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM dropped);
+CREATE TABLE IF NOT EXISTS spool (id TEXT NOT NULL, last_seq INTEGER NOT NULL);
 """
 _ENVELOPE_BYTES = 1024
 """Room for the batch's own fields."""
@@ -41,10 +45,11 @@ class CutBatch:
 class ReportSpool:
     """The reports of one device that are not acknowledged yet."""
 
-    def __init__(self, path: Path, boot: str, items_max: int) -> None:
+    def __init__(self, path: Path, boot: str, items_max: int, device: str) -> None:
         """Open or create the spool; a file that SQLite cannot read is put aside: reports are not worth a stop."""
         self._boot = boot
         self._items_max = items_max
+        self._device = device
         try:
             self._database = _open(path)
         except sqlite3.DatabaseError:
@@ -69,7 +74,7 @@ class ReportSpool:
     def cut(self) -> CutBatch | None:
         """Return the batch to send now: the one already cut, or a new one; None when there is nothing to say."""
         with self._transaction() as database:
-            row = database.execute("SELECT id, boot, last_item, dropped FROM batch").fetchone()
+            row = database.execute("SELECT id, boot, last_item, dropped, seq FROM batch").fetchone()
             if row is None:
                 row = self._cut_new()
             return None if row is None else CutBatch(row[0], self._body(*row))
@@ -103,7 +108,7 @@ class ReportSpool:
         ).rowcount
         self._database.execute("UPDATE dropped SET count = count + ?", (dropped,))
 
-    def _cut_new(self) -> tuple[str, str, int, int] | None:
+    def _cut_new(self) -> tuple[str, str, int, int, int] | None:
         last_item, room = None, REPORT_BYTES_MAX - _ENVELOPE_BYTES
         rows = self._database.execute("SELECT id, body FROM item ORDER BY id LIMIT ?", (REPORT_ITEMS_MAX,))
         for item, body in rows.fetchall():
@@ -114,16 +119,18 @@ class ReportSpool:
         if last_item is None:
             return None
         (dropped,) = self._database.execute("SELECT count FROM dropped").fetchone()
-        row = (secrets.token_hex(16), self._boot, last_item, dropped)
-        self._database.execute("INSERT INTO batch VALUES (?, ?, ?, ?)", row)
+        (seq,) = self._database.execute("UPDATE spool SET last_seq = last_seq + 1 RETURNING last_seq").fetchone()
+        row = (secrets.token_hex(16), self._boot, last_item, dropped, seq)
+        self._database.execute("INSERT INTO batch (id, boot, last_item, dropped, seq) VALUES (?, ?, ?, ?, ?)", row)
         self._database.execute("UPDATE dropped SET count = 0")
         return row
 
-    def _body(self, batch: str, boot: str, last_item: int, dropped: int) -> bytes:
+    def _body(self, batch: str, boot: str, last_item: int, dropped: int, seq: int) -> bytes:
         rows = self._database.execute("SELECT body FROM item WHERE id <= ? ORDER BY id", (last_item,))
         items = [json.loads(body) for (body,) in rows]
+        (spool,) = self._database.execute("SELECT id FROM spool").fetchone()
         head = {"schema": 1, "batch": batch, "boot": boot, "dropped": dropped, "items": items}
-        return json.dumps(head).encode()
+        return json.dumps({**head, "device": self._device, "spool": spool, "seq": seq}).encode()
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -134,7 +141,16 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA wal_autocheckpoint=256")
         database.execute("PRAGMA journal_size_limit=1048576")
         database.executescript(_SCHEMA)
+        _upgrade(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _upgrade(database: sqlite3.Connection) -> None:
+    """Give the spool its name on its first opening; an older agent's spool may hold a batch that has no number yet."""
+    if "seq" not in {column[1] for column in database.execute("PRAGMA table_info(batch)")}:
+        database.execute("ALTER TABLE batch ADD COLUMN seq INTEGER NOT NULL DEFAULT 1")
+    statement = "INSERT INTO spool SELECT ?, (SELECT count(*) FROM batch) WHERE NOT EXISTS (SELECT 1 FROM spool)"
+    database.execute(statement, (secrets.token_hex(16),))

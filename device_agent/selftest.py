@@ -17,7 +17,8 @@ from device_agent.subprocesses import Child, Ended
 
 _ENGINE_BYTES = 1024**3
 """What the interpreter, numpy and the engine with its threads map for themselves, generously."""
-_BEHAVES_DIFFERENTLY = 3
+_CODES = {3: Code.BEHAVIOUR, 5: Code.MANIFEST_PATH}
+"""What the child's status means; every other one means E_LOAD."""
 
 
 def run_selftest(directory: Path, *, memory_bytes: int, timeout_s: float) -> Failure | None:
@@ -45,7 +46,7 @@ def _judge(ended: Ended, timeout_s: float) -> Failure | None:
     if ended.status is None:
         return _failure(Code.LOAD, f"self-test took longer than {timeout_s:g} s")
     message = _message(ended.output) or f"self-test ended with status {ended.status}: {ended.output}"
-    return _failure(Code.BEHAVIOUR if ended.status == _BEHAVES_DIFFERENTLY else Code.LOAD, message)
+    return _failure(_CODES.get(ended.status, Code.LOAD), message)
 
 
 def _failure(code: Code, message: str) -> Failure:

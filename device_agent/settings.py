@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from device_agent.errors import SettingsError
+from device_agent.protocol.channels import Channel
 from device_agent.protocol.manifest import NAME
 from device_agent.protocol.profile import THREADS_MAX
 from device_agent.settings_reading import Tables, at_least, read_environment, read_file, read_pairs, read_table
@@ -129,6 +130,16 @@ class Settings:
     """A file that holds the token, so that it need not stand in the settings."""
     ca_file: str = ""
     """Certificate authorities to trust for HTTPS instead of the system's (PEM)."""
+    client_certificate: bool = False
+    """Show the device's certificate (`device.crt`) on HTTPS, for proxies that ask for one."""
+    serial: str = ""
+    """The machine's serial number, for enrolment tokens that are bound to one."""
+    channel: str = "prod"
+    """`prod`: only versions that release keys outside the controller have signed. `dev`: also what the controller
+    alone has signed; for test benches and development."""
+    anchors_dir: str = ""
+    """Folder of the agent's package with newer trust anchors (`image-root.json`, `director-root.json`); trust starts
+    there instead of at the documents of the enrolment, so that a device long offline has few rotations to follow."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """`[labels]`: what groups select devices by."""
     profile: ProfileSettings = ProfileSettings()
@@ -166,6 +177,7 @@ def load_settings(file: Path | None, environment: Mapping[str, str], pairs: tupl
         state_dir=settings.state_dir.absolute(),
         enrolment_token_file=_absolute(settings.enrolment_token_file),
         ca_file=_absolute(settings.ca_file),
+        anchors_dir=_absolute(settings.anchors_dir),
     )
 
 
@@ -189,6 +201,7 @@ def _check(settings: Settings) -> None:
     if settings.profile.threads > THREADS_MAX:
         raise SettingsError("profile.threads", settings.profile.threads, f"make it at most {THREADS_MAX}")
     for name, value, allowed in (
+        ("channel", settings.channel, tuple(Channel)),
         ("log.format", settings.log.format, ("text", "json")),
         ("log.level", settings.log.level, ("debug", "info", "warning", "error")),
     ):

@@ -93,6 +93,7 @@ def _is_text_table(value: object) -> bool:
 
 _KINDS: dict[Any, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = {
     str: (lambda value: isinstance(value, str), "a text", str),
+    bool: (lambda value: isinstance(value, bool), "true or false", bool),
     Path: (lambda value: isinstance(value, str) and bool(value), "a path", Path),
     float: (_is_number, "a number", float),
     int: (lambda value: _is_number(value) and isinstance(value, int), "a whole number", int),

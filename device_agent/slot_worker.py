@@ -8,63 +8,53 @@ from what was committed; a report lost in a crash is made again after the next p
 import logging
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from random import Random
 
-from device_agent.acquisition import Acquisition
+from device_agent.bundle import Bundle, Progress, Share
 from device_agent.errors import ServingUnavailableError
 from device_agent.failure import Failure
-from device_agent.health import Candidate, HealthCommand, Soak
-from device_agent.journal import Journal, SlotRecord
+from device_agent.health import Candidate, Soak
+from device_agent.journal import SlotRecord
 from device_agent.lifecycle import BOOTS_MAX, Command, SlotEvent, SlotState, Wish, transition, wish_event
-from device_agent.placement import Placement
-from device_agent.polling import Backoff, retry_s
-from device_agent.protocol.errors import ProtocolError
-from device_agent.protocol.messages import FailureStage, LifecycleState
+from device_agent.polling import retry_s
+from device_agent.protocol.assignment import SlotAssignment
+from device_agent.protocol.errors import Code, ProtocolError
+from device_agent.protocol.messages import LifecycleState
 from device_agent.selftest import run_selftest
 from device_agent.serving_client import ServingStatus
 from device_agent.slot_recovery import BOOT_LOOP, Recovered
 from device_agent.slot_reports import Job, SlotReporter, Wanted
-from device_agent.slots import ModelStore
+from device_agent.standing_model import StandingModel
+from device_agent.workbench import Workbench
 
 _log = logging.getLogger(__name__)
 _SLICE_S = 0.25
 """How long a download may keep the agent from its other work."""
 _SOAK_TICK_S = 0.2
+_OTHERS_S = 0.2
+"""How often to look whether the other slots of the assignment have come as far."""
 _IDLE_S = 60.0
-
-
-@dataclass(frozen=True)
-class Workbench:
-    """What the workers of a device share."""
-
-    journal: Journal
-    store: ModelStore
-    acquisition: Acquisition
-    placement: Placement
-    health: HealthCommand
-    selftest_timeout_s: float
-    memory_bytes: int
-    """What a model may use at its peak, the bound of a self-test."""
-    retries: Backoff
-    """Waits between attempts at an assignment that failed without being refused."""
-    random: Random
 
 
 class SlotWorker:
     """Brings one slot to what is wanted of it."""
 
-    def __init__(self, name: str, bench: Workbench, reporter: SlotReporter, tidy: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, bench: Workbench, reporter: SlotReporter, bundle: Bundle, tidy: Callable[[], None]
+    ) -> None:
         """Begin at rest; `tidy` deletes the models that no slot of the device needs any more."""
         self.name = name
         self.state = SlotState.RESTING
         self.wanted: Wanted | None = None
         self._bench = bench
         self._reporter = reporter
+        self._bundle = bundle
+        self._standing = StandingModel(name, bench)
         self._tidy = tidy
         self._job: Job | None = None
         self._failure: Failure | None = None
         self._fetching: Generator[float] | None = None
+        self._verified = False
+        self._broken: Failure | None = None
         self._soak: Soak | None = None
         self._soaks_in: int | None = None
         self._failures = 0
@@ -73,6 +63,8 @@ class SlotWorker:
         self._commands: dict[Command, Callable[[], SlotEvent | None]] = {
             Command.FETCH: self._fetch,
             Command.TEST: self._test,
+            Command.WAIT: self._wait,
+            Command.LOAD: self._load,
             Command.ACTIVATE: self._activate,
             Command.WATCH: self._watch,
             Command.CONFIRM: self._confirm,
@@ -93,6 +85,21 @@ class SlotWorker:
         manifest = self.wanted.manifest if self.wanted else None
         return None if manifest in self.record.refused else manifest
 
+    @property
+    def share(self) -> Share | None:
+        """The slot's part in the bundle of its assignment; None where there is nothing to change, or no more."""
+        awaited, candidate = self.awaited_manifest, self._job.manifest if self._job else None
+        on_trial = self.state in {SlotState.ACTIVATING, SlotState.SOAKING}
+        if self.wanted is None or awaited is None or awaited == self.record.good:
+            return None
+        if awaited != candidate or self.state is SlotState.RESTING:
+            return Share(self.wanted.counter, Progress.BEGUN)
+        if on_trial:
+            return None
+        ready = self.state is SlotState.READY
+        progress = Progress.READY if ready else Progress.VERIFIED if self._verified else Progress.BEGUN
+        return Share(self.wanted.counter, progress)
+
     def resume(self, recovered: Recovered) -> None:
         """Go on from what a start found on disk."""
         if recovered.job and recovered.failure:
@@ -107,6 +114,7 @@ class SlotWorker:
             return
         self.wanted = wanted
         self._failures, self._not_before = 0, 0.0
+        self._broken = None
         if self._job and wanted.assigned and self._job.manifest == wanted.manifest:
             self._job = Job(self._job.manifest, wanted.counter, wanted.assigned.soak_s)
             soaks = self.state is SlotState.SOAKING
@@ -132,10 +140,14 @@ class SlotWorker:
         self._fetching = self._soak = None
 
     def _advance(self, serving: ServingStatus | None) -> SlotEvent | None:
+        if self.state not in {SlotState.ACTIVATING, SlotState.SOAKING}:
+            self._standing.keep(serving)
         if self.state is SlotState.FETCHING:
-            return self._advance_fetch()
-        if self.state is SlotState.RESTING:
-            self._settle()
+            return self._break_off() or self._advance_fetch()
+        if self.state is SlotState.READY:
+            return self._break_off() or self._join(serving)
+        if self.state is SlotState.RESTING and self.wanted:
+            self._reporter.say_standing(self.wanted)
         if self.state is SlotState.ACTIVATING and serving:
             # A load was begun and never answered: in this process, or in the one before it.
             return SlotEvent.CRASHED
@@ -166,6 +178,8 @@ class SlotWorker:
     def _due_in(self) -> float:
         if self.state is SlotState.SOAKING:
             return _SOAK_TICK_S
+        if self.state is SlotState.READY:
+            return 0.0 if self._serving and self._bundle.is_at_least(self, Progress.READY) else _OTHERS_S
         waiting_s = self._waiting_s()
         return waiting_s if self.state is SlotState.FETCHING or waiting_s else _IDLE_S
 
@@ -178,9 +192,60 @@ class SlotWorker:
         assigned = self.wanted.assigned
         self._job = Job(assigned.sha256, self.wanted.counter, assigned.soak_s)
         self._reporter.say(self._job, LifecycleState.DOWNLOADING)
-        self._fetching = self._bench.acquisition.fetch(self.name, assigned)
+        self._fetching = self._acquire(assigned)
+        self._verified, self._not_before = False, 0.0
+        return None
+
+    def _acquire(self, assigned: SlotAssignment) -> Generator[float]:
+        """Verify; wait until every slot of the assignment is verified; download."""
+        acquisition = self._bench.acquisition
+        verified = yield from acquisition.verify(self.name, assigned)
+        self._verified = True
+        while not self._bundle.is_at_least(self, Progress.VERIFIED):
+            yield _OTHERS_S
+        yield from acquisition.download(verified)
+
+    # What the other slots of the assignment have to do with this one.
+
+    def give_up_with(self, failure: Failure) -> None:
+        """Take note that another slot of the assignment gave up; one that waits for its next attempt has done so."""
+        attempts = self.state in {SlotState.FETCHING, SlotState.READY}
+        if attempts or (self.state is SlotState.RESTING and not self._waiting_s()):
+            _log.warning("slot %s gives up: %s", self.name, failure.message)
+            self._broken = failure
+
+    def _break_off(self) -> SlotEvent | None:
+        self._failure, self._broken = self._broken, None
+        return SlotEvent.FAILED if self._failure else None
+
+    def _wait(self) -> SlotEvent | None:
         self._not_before = 0.0
         return None
+
+    def _join(self, serving: ServingStatus | None) -> SlotEvent | None:
+        # A trial that nobody can serve would only count boots.
+        if serving is None or not self._bundle.is_at_least(self, Progress.READY):
+            return None
+        try:
+            together = self._bundle.commit_trials(self)
+        except OSError as error:
+            self._failure = Failure.of_acquisition(error)
+            return SlotEvent.FAILED
+        for member in together:
+            member.begin(serving)
+        return None
+
+    def trial(self) -> SlotRecord:
+        """Return the slot's record with the candidate's trial begun."""
+        job = self._current_job()
+        return self.record.begin_trial(job.manifest, job.counter, job.soak_s)
+
+    def begin(self, serving: ServingStatus) -> None:
+        """Load the candidate, whose trial the bundle has committed."""
+        self._serving = serving
+        self._happen(SlotEvent.JOINED)
+
+    # From the trial on every slot is on its own.
 
     def _advance_fetch(self) -> SlotEvent | None:
         assert self._fetching
@@ -208,15 +273,21 @@ class SlotWorker:
 
     def _activate(self) -> SlotEvent | None:
         self.stop()
-        job = self._current_job()
-        record = self.record.begin_trial(job.manifest, job.counter, job.soak_s)
+        record = self.trial()
         assert record.trial
         if record.trial.boots > BOOTS_MAX:
             self._failure = BOOT_LOOP
             return SlotEvent.FAILED
         try:
             self._bench.journal.commit_slot(self.name, record)
-            self._failure = self._bench.placement.place(self.name, job.manifest)
+        except OSError as error:
+            self._failure = Failure.of_acquisition(error)
+            return SlotEvent.FAILED
+        return self._load()
+
+    def _load(self) -> SlotEvent | None:
+        try:
+            self._failure = self._bench.placement.place(self.name, self._current_job().manifest)
         except OSError as error:
             self._failure = Failure.of_acquisition(error)
         except ServingUnavailableError as error:
@@ -251,19 +322,22 @@ class SlotWorker:
         return self._finish()
 
     def _give_up(self) -> SlotEvent | None:
+        assert self._failure
+        if self._failure.code != Code.PARTIAL_BUNDLE:
+            self._bundle.break_up(self, self._failure)
         self._bench.journal.commit_slot(self.name, self._refusing(self.record))
         return self._finish()
 
     def _revert(self) -> SlotEvent | None:
         self.stop()
         self._bench.journal.commit_slot(self.name, self._refusing(self.record.end_trial()))
-        self._restore()
+        self._standing.restore()
         return self._finish()
 
     def _clear(self) -> SlotEvent | None:
         self.stop()
         self._bench.journal.commit_slot(self.name, self.record.empty())
-        self._restore()
+        self._standing.restore()
         return self._finish()
 
     # What the commands are made of.
@@ -292,28 +366,3 @@ class SlotWorker:
     def _postpone(self) -> None:
         self._failures += 1
         self._not_before = time.monotonic() + retry_s(self._failures, self._bench.retries, self._bench.random)
-
-    def _settle(self) -> None:
-        """At rest: serve what is confirmed, and say where the assignment stands."""
-        serving, active = self._serving, self.record.active
-        if serving and not self._waiting_s() and self._bench.placement.differs(self.name, active, serving):
-            self._restore()
-        if self.wanted:
-            self._reporter.say_standing(self.wanted)
-
-    def _restore(self) -> None:
-        """Make the slot serve what its record names. What fails here is tried again while at rest."""
-        active = self.record.active
-        try:
-            failure = self._bench.placement.place(self.name, active)
-        except ServingUnavailableError as error:
-            _log.warning("slot %s: %s", self.name, error)
-            return
-        if failure is None:
-            return
-        _log.error("slot %s: the confirmed model cannot be served: %s", self.name, failure.message)
-        self._postpone()
-        if failure.stage is FailureStage.VERIFY and active:
-            # Its bytes are gone for good; without it the next assignment fetches them again.
-            self._bench.journal.commit_slot(self.name, self.record.empty())
-            self._bench.store.discard(active)

@@ -1,12 +1,14 @@
 """The model store: immutable model directories named by the sha256 of their manifest.
 
     models/SHA256/   manifest.json and the artifacts under their manifest names; complete, synced, never changed
-    stage/SHA256/    the same being built: NAME.part while an artifact is on its way, NAME~packed.part its packed form
+    stage/SHA256/    the same being built: NAME.part while an artifact is on its way, NAME~packed.part its packed form,
+                     NAME~sealed.part its sealed one
     stage/SHA256.gone  a directory being deleted
 
 A directory reaches `models/` by one rename after everything in it is durable. Nothing is believed for having the
 right name: before a model is loaded, `inspect` hashes it again, because storage can change what it was given
-(and the engine answers wrongly from damaged weights more often than it fails).
+(and the engine answers wrongly from damaged weights more often than it fails). Symbolic links are never followed:
+a model with one in it is damaged, and one in the stage is deleted.
 """
 
 import hashlib
@@ -41,12 +43,22 @@ class ModelStore:
     def part(self, manifest: str, artifact: str) -> Path:
         """Return the file to download an artifact into; its directory exists."""
         stage = self._stage / manifest
+        part = stage / f"{artifact}.part"
+        for path in (stage, part):
+            if path.is_symlink():
+                path.unlink()
         stage.mkdir(exist_ok=True)
-        return stage / f"{artifact}.part"
+        return part
 
     def packed_part(self, manifest: str, artifact: str) -> Path:
         """Return the file to download an artifact's packed form into; no artifact's name has a `~` in it."""
         return self.part(manifest, f"{artifact}~packed")
+
+    def wire_part(self, manifest: str, entry: ArtifactEntry) -> Path:
+        """Return the file to download into what travels of an artifact: sealed, packed, or the artifact itself."""
+        if entry.sealed:
+            return self.part(manifest, f"{entry.name}~sealed")
+        return self.packed_part(manifest, entry.name) if entry.packed else self.part(manifest, entry.name)
 
     def manifest(self, manifest: str) -> Manifest:
         """Return the manifest of a model that `inspect` found intact."""
@@ -54,7 +66,7 @@ class ModelStore:
 
     def inspect(self, manifest: str | None) -> Found:
         """Say whether a model is there and every byte of it is as its manifest, and its name, promise."""
-        if manifest is None or not self.directory(manifest).is_dir():
+        if manifest is None or not (self.directory(manifest).is_dir() or self.directory(manifest).is_symlink()):
             return Found.ABSENT
         try:
             intact = _is_intact(self.directory(manifest), manifest)
@@ -66,17 +78,17 @@ class ModelStore:
         """Refuse with NO_SPACE before the first byte when the model does not fit beside what is kept.
 
         The model in use and the one to go back to stay on disk during the whole update, so only the bytes that
-        are still to be fetched are counted against what is free. Artifacts are unpacked one after another, so one
-        packed form at most, the largest that is still needed, lies beside them.
+        are still to be fetched are counted against what is free. Artifacts are opened one after another, so one
+        packed or sealed form at most, the largest that is still needed, lies beside them.
         """
-        raw = packed = 0
+        raw = beside = 0
         for entry in manifest.artifacts:
             missing = max(0, entry.length - _bytes_of(self.part(sha256, entry.name)))
             raw += missing
-            if entry.packed and missing:
-                here = _bytes_of(self.packed_part(sha256, entry.name))
-                packed = max(packed, entry.packed.length - here)
-        needed = raw + packed + self._reserve_bytes
+            if entry.travels is not entry and missing:
+                here = _bytes_of(self.wire_part(sha256, entry))
+                beside = max(beside, entry.wire_bytes - here)
+        needed = raw + beside + self._reserve_bytes
         free = shutil.disk_usage(self._stage).free
         if needed > free:
             raise ProtocolError(Code.NO_SPACE, f"needs {needed} bytes with the reserve; {free} are free")
@@ -121,6 +133,8 @@ class ModelStore:
                 yield directory.name, self.manifest(directory.name)
 
     def _delete(self, directory: Path) -> None:
+        if directory.is_symlink():
+            directory.unlink()
         if not directory.exists():
             return
         gone = self._stage / (directory.name.removesuffix(_GONE) + _GONE)
@@ -140,6 +154,8 @@ def _bytes_of(path: Path) -> int:
 
 
 def _is_intact(directory: Path, sha256: str) -> bool:
+    if directory.is_symlink() or any(path.is_symlink() for path in directory.iterdir()):
+        return False
     raw = (directory / MANIFEST_FILE).read_bytes()
     if hashlib.sha256(raw).hexdigest() != sha256:
         return False

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from device_agent.clock import DeviceClock
 from device_agent.errors import ServingUnavailableError
 from device_agent.identity import load_identity
 from device_agent.journal import JournalDamagedError, Record, open_journal
 from device_agent.settings import Settings
+from device_agent.staleness import is_stale
 from device_agent.wiring import JOURNAL_FILE, serving_client
 
 
@@ -20,6 +22,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
         "device": identity.device if identity else None,
         "controller": identity.controller_url if identity else settings.controller_url,
         "counter": record.mark.counter if record.mark else None,
+        "stale": is_stale(record, DeviceClock().now(record)),
         "state_damaged": damaged,
         "serving": _serving(settings),
         "slots": {name: _slot(record, name) for name in sorted(record.slots)},
@@ -50,7 +53,7 @@ def format_status(status: dict[str, Any]) -> str:
     lines = [
         f"device      {status['device'] or 'not enrolled'}",
         f"controller  {status['controller']}",
-        f"assignment  {status['counter'] or 'none yet'}",
+        f"assignment  {status['counter'] or 'none yet'}{' (stale: it has expired)' if status['stale'] else ''}",
         f"serving     {serving['url'] if serving else 'down'}",
     ]
     for name, slot in status["slots"].items():

@@ -93,18 +93,25 @@ class Transport:
         self,
         *,
         ca_file: str | None = None,
+        client_certificate: tuple[str, str] | None = None,
         connect_s: float = 10.0,
         silence_s: float = 20.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Trust the system's certificate authorities, or only those in `ca_file`."""
+        """Trust the system's certificate authorities, or only those in `ca_file`.
+
+        `client_certificate` are the files of a certificate and its key, read anew for every connection.
+        """
         self._clock = clock
+        certificate, key = client_certificate or (None, None)
         self._pool = urllib3.PoolManager(
             num_pools=4,
             maxsize=2,
             retries=False,
             cert_reqs="CERT_REQUIRED",
             ca_certs=ca_file,
+            cert_file=certificate,
+            key_file=key,
             timeout=urllib3.Timeout(connect=connect_s, read=silence_s),
             headers={"User-Agent": "edgefleet-agent", "Accept-Encoding": "identity"},
         )

@@ -7,14 +7,15 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from controller.api.dependencies import ServicesDep, operator_only
+from controller.api.dependencies import READS, ModelsWriter, ServicesDep, requires
+from controller.domain.operators import Scope
 from controller.domain.promise import AUTO, INTERVAL, POINT, Promise
 from controller.store.views import catalog as views
 from controller.use_cases.add_version import VersionRequest, add_version
 from controller.use_cases.create_model import create_model
 from controller.use_cases.store_upload import StoredUpload, record_upload
 
-router = APIRouter(prefix="/api/v1", tags=["catalog"], dependencies=[Depends(operator_only)])
+router = APIRouter(prefix="/api/v1", tags=["catalog"])
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 PIECE_BYTES = 1024 * 1024
 """Uploads are hashed and written in pieces of about this size, each on a worker thread."""
@@ -26,6 +27,7 @@ class NewModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(examples=["digits"])
     notes: str = Field("", max_length=10_000)
+    sealed: bool = Field(False, description="Whether its artifacts travel encrypted; cannot be changed later.")
 
 
 class NewPromise(BaseModel):
@@ -50,7 +52,7 @@ class NewVersion(BaseModel):
     recipes: list[str] | None = Field(None, examples=[["fp32", "int8"]])
 
 
-@router.post("/uploads", status_code=201)
+@router.post("/uploads", status_code=201, dependencies=[Depends(requires(Scope.MODELS_WRITE))])
 async def upload(request: Request, services: ServicesDep) -> dict[str, Any]:
     """Store the raw request body as an artifact; the same bytes are kept once."""
     writer = await run_in_threadpool(services.blobs.open_writer, services.settings.artifact_bytes_max)
@@ -77,20 +79,21 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
 
 
 @router.post("/models", status_code=201)
-def post_model(wanted: NewModel, services: ServicesDep) -> dict[str, Any]:
+def post_model(wanted: NewModel, services: ServicesDep, operator: ModelsWriter) -> dict[str, Any]:
     """Create a model."""
-    create_model(services.database, wanted.name, wanted.notes, now=services.clock())
+    now = services.clock()
+    create_model(services.database, wanted.name, wanted.notes, sealed=wanted.sealed, actor=operator.name, now=now)
     return get_model(wanted.name, services)
 
 
-@router.get("/models")
+@router.get("/models", dependencies=[READS])
 def list_models(services: ServicesDep) -> dict[str, Any]:
     """List the models."""
     with services.database.reading() as tx:
         return {"items": views.models(tx)}
 
 
-@router.get("/models/{name}")
+@router.get("/models/{name}", dependencies=[READS])
 def get_model(name: str, services: ServicesDep) -> dict[str, Any]:
     """Show one model."""
     with services.database.reading() as tx:
@@ -98,25 +101,32 @@ def get_model(name: str, services: ServicesDep) -> dict[str, Any]:
 
 
 @router.post("/models/{name}/versions", status_code=201)
-def post_version(name: str, wanted: NewVersion, services: ServicesDep) -> dict[str, Any]:
+def post_version(name: str, wanted: NewVersion, services: ServicesDep, operator: ModelsWriter) -> dict[str, Any]:
     """Add the next version: it is inspected now, then compressed, evaluated and signed by workers."""
     promise = Promise(**wanted.promise.model_dump()) if wanted.promise else None
     request = VersionRequest(model=name, **wanted.model_dump(exclude={"promise"}), promise=promise)
     added = add_version(
-        services.database, services.blobs, services.tasks, request, services.inspection_limits, now=services.clock()
+        services.database,
+        services.blobs,
+        services.tasks,
+        request,
+        services.inspection_limits,
+        signer=services.signer,
+        actor=operator.name,
+        now=services.clock(),
     )
     with services.database.reading() as tx:
         return views.version(tx, added)
 
 
-@router.get("/models/{name}/versions")
+@router.get("/models/{name}/versions", dependencies=[READS])
 def list_versions(name: str, services: ServicesDep) -> dict[str, Any]:
     """List the versions of a model with their variants."""
     with services.database.reading() as tx:
         return {"items": views.versions(tx, name)}
 
 
-@router.get("/models/{name}/versions/{number}")
+@router.get("/models/{name}/versions/{number}", dependencies=[READS])
 def get_version(name: str, number: int, services: ServicesDep) -> dict[str, Any]:
     """Show one version with its variants."""
     with services.database.reading() as tx:

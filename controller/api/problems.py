@@ -11,7 +11,15 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from controller.domain.errors import Conflict, EdgefleetError, InvalidInput, NotAllowed, NotFound, Unavailable
+from controller.domain.errors import (
+    Conflict,
+    EdgefleetError,
+    Forbidden,
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    Unavailable,
+)
 from device_agent.protocol.errors import ProtocolError
 
 STATUS_OF: dict[type[EdgefleetError], int] = {
@@ -19,6 +27,7 @@ STATUS_OF: dict[type[EdgefleetError], int] = {
     NotFound: 404,
     Conflict: 409,
     NotAllowed: 401,
+    Forbidden: 403,
     Unavailable: 503,
 }
 STATUS_OF_CODE = {"too_large": 413, "disk_full": 507, "bad_query": 400}

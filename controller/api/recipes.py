@@ -2,30 +2,30 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
-from controller.api.dependencies import ServicesDep, operator_only
+from controller.api.dependencies import READS, ModelsWriter, ServicesDep
 from controller.artifacts.recipes import RECIPES, Recipe, recipe_schema
 from controller.domain.errors import NotFound
 from controller.use_cases.known_recipes import create_recipe, known_recipes
 
-router = APIRouter(prefix="/api/v1", tags=["recipes"], dependencies=[Depends(operator_only)])
+router = APIRouter(prefix="/api/v1", tags=["recipes"])
 
 
-@router.get("/schemas/recipe.json")
+@router.get("/schemas/recipe.json", dependencies=[READS])
 def get_schema() -> dict[str, Any]:
     """Give the JSON schema of a recipe, for editors."""
     return recipe_schema()
 
 
-@router.get("/recipes")
+@router.get("/recipes", dependencies=[READS])
 def list_recipes(services: ServicesDep) -> dict[str, Any]:
     """List the newest version of every recipe."""
     with services.database.reading() as tx:
         return {"items": [_document(recipe) for recipe in known_recipes(tx).values()]}
 
 
-@router.get("/recipes/{name}")
+@router.get("/recipes/{name}", dependencies=[READS])
 def get_recipe(name: str, services: ServicesDep) -> dict[str, Any]:
     """Show one recipe."""
     with services.database.reading() as tx:
@@ -36,9 +36,9 @@ def get_recipe(name: str, services: ServicesDep) -> dict[str, Any]:
 
 
 @router.post("/recipes", status_code=201)
-def post_recipe(document: dict[str, Any], services: ServicesDep) -> dict[str, Any]:
+def post_recipe(document: dict[str, Any], services: ServicesDep, operator: ModelsWriter) -> dict[str, Any]:
     """Add a recipe, or the next version of one's own."""
-    return _document(create_recipe(services.database, document, now=services.clock()))
+    return _document(create_recipe(services.database, document, actor=operator.name, now=services.clock()))
 
 
 def _document(recipe: Recipe) -> dict[str, Any]:

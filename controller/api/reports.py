@@ -2,17 +2,17 @@
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.encoders import jsonable_encoder
 from starlette.responses import JSONResponse, Response
 
-from controller.api.dependencies import ServicesDep, operator_only
+from controller.api.dependencies import READS, ServicesDep
 from controller.store import catalog
 from controller.store.views.report import report
 from controller.web.report_page import report_file
 from controller.wiring import Services
 
-router = APIRouter(prefix="/api/v1", tags=["reports"], dependencies=[Depends(operator_only)])
+router = APIRouter(prefix="/api/v1", tags=["reports"])
 
 
 def report_of_version(services: Services, name: str, number: int) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def report_of_version(services: Services, name: str, number: int) -> dict[str, A
     return encoded
 
 
-@router.get("/models/{name}/versions/{number}/report", response_model=dict[str, Any])
+@router.get("/models/{name}/versions/{number}/report", response_model=dict[str, Any], dependencies=[READS])
 def get_report(
     name: str,
     number: int,

@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import structlog
@@ -16,9 +16,10 @@ _log = structlog.get_logger()
 class RequestContext:
     """Pure ASGI: the usual middleware base class would cost more than most requests."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap the application."""
+    def __init__(self, app: ASGIApp, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Wrap the application; `headers` go out with every answer."""
         self._app = app
+        self._headers = tuple(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take the caller's X-Request-Id where it is a plain one, else make one; log the end of the request."""
@@ -32,7 +33,7 @@ class RequestContext:
         async def tagged(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status["code"] = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id), *self._headers]
             await send(message)
 
         started = time.perf_counter()

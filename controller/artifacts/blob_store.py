@@ -2,6 +2,9 @@
 
 Bytes arrive in pieces, are hashed once on the way, and appear under their name only when they are complete and
 on the disk; a name never changes its content. What a crash leaves behind lies in `incoming/` and has no name.
+
+A blob that only operators may read (`withhold`) has the mode 0600: a web server under another account cannot send it
+either. Backups must keep modes.
 """
 
 import errno
@@ -22,6 +25,9 @@ from device_agent.protocol.manifest import CHUNK_BYTES
 PIECE_BYTES = 1024 * 1024
 ABANDONED_AFTER_S = 24 * 3600
 """Longer than any upload or job: what lies in `incoming/` untouched for so long belongs to a process that died."""
+OPEN = 0o644
+"""A web server under another account may send it."""
+WITHHELD = 0o600
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -134,6 +140,21 @@ class BlobStore:
         with self.path(sha256).open("rb") as file:
             return tuple(hashlib.sha256(chunk).hexdigest() for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
 
+    def withhold(self, sha256: str) -> None:
+        """Keep an artifact from whoever is no operator: storing the same bytes again leaves it withheld."""
+        self.path(sha256).chmod(WITHHELD)
+
+    def disclose(self, sha256: str) -> None:
+        """Let everybody have an artifact."""
+        self.path(sha256).chmod(OPEN)
+
+    def is_withheld(self, sha256: str) -> bool:
+        """Tell whether only operators may have an artifact; one that is not there is not withheld."""
+        try:
+            return not self.path(sha256).stat().st_mode & 0o004
+        except FileNotFoundError:
+            return False
+
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Lend a folder on the artifacts' disk; it is removed at the end."""
@@ -167,7 +188,7 @@ class BlobStore:
         """Move a complete file that is on the disk to its name, durably."""
         final = self.path(sha256)
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary.chmod(0o644)  # a web server under another account may send it
+        temporary.chmod(WITHHELD if self.is_withheld(sha256) else OPEN)
         temporary.replace(final)
         for directory in (final.parent, final.parent.parent):
             _flush_directory(directory)

@@ -12,6 +12,7 @@ from device_agent.protocol.manifest import (
     XZ,
     ArtifactEntry,
     Behaviour,
+    LineageEntry,
     Manifest,
     Packed,
     Runtime,
@@ -36,10 +37,12 @@ def onnx_manifest(
     facts: ModelFacts,
     evaluation: Evaluation,
     packed: Mapping[str, str] = NOTHING_PACKED,
+    lineage: LineageEntry | None = None,
 ) -> Manifest:
     """Return the manifest of an ONNX variant; `recipe` is the recipe as it was when the variant was made.
 
-    `files` has the sha256 of each artifact by its file name, `packed` that of the packed form of those that have one.
+    `files` has the sha256 of each artifact by its file name, `packed` that of the packed form of those that have one;
+    `lineage` names the statements of how they were made.
     """
     main = MAIN_FILES["onnx"]
     return Manifest(
@@ -57,6 +60,7 @@ def onnx_manifest(
         ),
         recipe=dict(recipe),
         source_sha256=source_sha256,
+        lineage=lineage,
     )
 
 
@@ -67,10 +71,11 @@ def opaque_manifest(
     version: int,
     source_sha256: str,
     packed: Mapping[str, str] = NOTHING_PACKED,
+    lineage: LineageEntry | None = None,
 ) -> Manifest:
     """Return the manifest of an opaque variant: the upload itself, without a promise about its behaviour.
 
-    `packed` is as in `onnx_manifest`.
+    `packed` and `lineage` are as in `onnx_manifest`.
     """
     main = MAIN_FILES["opaque"]
     return Manifest(
@@ -86,6 +91,7 @@ def opaque_manifest(
         behaviour=Behaviour(None, 0.0, 0.0, {}),
         recipe={"name": OPAQUE},
         source_sha256=source_sha256,
+        lineage=lineage,
     )
 
 

@@ -76,7 +76,7 @@ def parse_recipe(document: object) -> Recipe:
     """Return the recipe that a document describes; InvalidInput(`recipe_invalid`) names the place that does not fit."""
     try:
         recipe = msgspec.convert(document, Recipe)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # half of a surrogate pair
         raise _invalid(str(error)) from error
     for number, use in enumerate(recipe.steps):
         _check_use(number, use)
@@ -126,7 +126,7 @@ def _check_use(number: int, use: StepUse) -> None:
         raise _invalid(told, f"/steps/{number}/step")
     try:
         use.read()
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise _invalid(f"{use.step}: {error}", f"/steps/{number}/parameters") from error
 
 

@@ -1,5 +1,6 @@
 """The REST API as the commands use it: JSON in, JSON out, every refusal raised as `Refused`."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -7,11 +8,14 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
+from rich.console import Console
 
 from controller.cli.errors import CommandFailed, ExitCode, Refused
 
 Json = dict[str, Any]
 
+CUSTODY_HEADER = "Edgefleet-Custody"
+"""What the controller says of itself where one person holds every key."""
 CHUNK_BYTES = 256 * 1024
 PAGE_SIZE = 500
 TIMEOUT = httpx.Timeout(75.0, connect=5.0)
@@ -30,6 +34,8 @@ class Client:
         """Take the controller's address, the token, and for tests a transport that needs no network."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.server = server.rstrip("/")
+        self.token = token
+        self._has_told = False
         self._http = httpx.Client(
             base_url=f"{self.server}/api/v1", headers=headers, timeout=TIMEOUT, transport=transport
         )
@@ -97,7 +103,7 @@ class Client:
     ) -> httpx.Response:
         params = {key: str(value) for key, value in (query or {}).items() if value is not None}
         try:
-            return self._http.request(method, path, params=params, **request)
+            response = self._http.request(method, path, params=params, **request)
         except httpx.ConnectError as error:
             raise CommandFailed(
                 f"nothing answers at {self.server} ({error}); start it with `edgefleet server start`, or name "
@@ -105,6 +111,14 @@ class Client:
             ) from error
         except httpx.HTTPError as error:
             raise CommandFailed(f"{method} {self.server}{path}: {str(error) or type(error).__name__}") from error
+        self._tell_custody(response.headers.get(CUSTODY_HEADER))
+        return response
+
+    def _tell_custody(self, custody: str | None) -> None:
+        """Say once a command, to people alone, that one person decides here."""
+        if custody and not self._has_told and sys.stderr.isatty():
+            self._has_told = True
+            Console(stderr=True, highlight=False).print(f"{custody} installation: edgefleet key doctor", style="dim")
 
 
 def _document(response: httpx.Response) -> Json:

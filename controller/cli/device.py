@@ -1,4 +1,4 @@
-"""`edgefleet device`: enrolled machines, what they run, and why."""
+"""`edgefleet device`: enrolled machines, what they run and why, and who belongs to the fleet."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,8 +23,13 @@ def _profile(device: dict[str, Any]) -> object:
     return profile.get("name") if isinstance(profile, dict) else profile
 
 
+def _standing(device: dict[str, Any]) -> str:
+    return "suspected" if device.get("suspicion") and device["state"] == "approved" else device["state"]
+
+
 COLUMNS = (
     field("NAME", "name"),
+    Column("STATE", _standing),
     Column("PROFILE", _profile),
     Column("SLOTS", _slots),
     Column("LABELS", lambda device: labels(device.get("labels"))),
@@ -63,7 +68,9 @@ def explain(device: str, /, *, options: Options = DEFAULTS) -> None:
         print_json(document)
         return
     console = screen()
-    if not document["models"]:
+    if document["state"] != "approved":
+        console.print(f"This device is {document['state']}: it is given nothing and counts in no group.")
+    elif not document["models"]:
         console.print("Nothing concerns this device: no pin and no rollout of a group that it belongs to.")
     for model, words in document["models"].items():
         console.print(model, style="bold")
@@ -71,7 +78,36 @@ def explain(device: str, /, *, options: Options = DEFAULTS) -> None:
             console.print(f"  {word}", markup=False)
     for target in document["refused"]:
         console.print(f"It has refused {target} for good: its own checks failed there.", markup=False)
+    if document["suspicion"]:
+        console.print(f"Its reports are refused: {document['suspicion']}.", markup=False)
+        console.print("Revoke it and enrol the right machine anew, or clear the suspicion.")
     console.print(f"It last polled {ago(document['last_seen']) or 'never'}.")
+
+
+@app.command
+def approve(device: str, /, *, options: Options = DEFAULTS) -> None:
+    """Let in a device that waits, by name or id."""
+    _decide(device, "approve", options)
+
+
+@app.command
+def revoke(device: str, /, *, options: Options = DEFAULTS) -> None:
+    """Turn a device away for good: its key and its sessions are worth nothing any more, at once.
+
+    The machine comes back as another device, with a new key and a new token.
+    """
+    _decide(device, "revoke", options)
+
+
+@app.command(name="clear-suspicion")
+def clear_suspicion(device: str, /, *, options: Options = DEFAULTS) -> None:
+    """Take the reports of a device again that seemed to be two machines under one key."""
+    _decide(device, "clear-suspicion", options)
+
+
+def _decide(device: str, verb: str, options: Options) -> None:
+    with options.client() as client:
+        show_one(client.post(f"{path_of('devices', device)}:{verb}"), COLUMNS, options.output)
 
 
 def _consequences(document: dict[str, Any], model: str) -> Iterator[str]:

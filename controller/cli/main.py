@@ -21,6 +21,7 @@ REPORT = "Report what compression made of a version, on the screen or as a file.
 DEMO = "Show the whole promise on this machine: upload, compress, sign, roll out, revert."
 NOUNS = {
     "server": "Start the controller.",
+    "signer": "Start the process that holds the online keys.",
     "worker": "Start workers beside a controller with an external queue.",
     "model": "Models: named capabilities.",
     "recipe": "Recipes: how variants are made.",
@@ -30,8 +31,12 @@ NOUNS = {
     "device": "Devices: enrolled machines and what they run.",
     "group": "Device groups: selectors and static lists.",
     "pin": "Pins: which version a group runs.",
+    "release": "Releases: versions that release keys vouch for, which devices on the channel prod may run.",
     "rollout": "Rollouts: bring a group to a version, in stages that stop by themselves.",
     "token": "Enrolment tokens for new devices.",
+    "key": "Keys: who holds the roles that trust rests on, and how keys are replaced.",
+    "operator": "Operators: tokens of persons, and what each may do.",
+    "audit": "Audit log: who decided what, and the proof that it was not rewritten.",
 }
 
 

@@ -4,15 +4,20 @@ from cyclopts import App
 
 from controller.cli.client import path_of
 from controller.cli.options import DEFAULTS, Options
-from controller.cli.render import field, moment, show_list, show_one
+from controller.cli.render import Column, field, moment, show_list, show_one
 
 app = App(name="model")
 
-COLUMNS = (field("NAME", "name"), field("NOTES", "notes"), moment("CREATED", "created_at"))
+COLUMNS = (
+    field("NAME", "name"),
+    Column("SEALED", lambda model: "yes" if model.get("sealed") else None),
+    field("NOTES", "notes"),
+    moment("CREATED", "created_at"),
+)
 
 
 @app.command
-def create(name: str, /, *, notes: str = "", options: Options = DEFAULTS) -> None:
+def create(name: str, /, *, notes: str = "", sealed: bool = False, options: Options = DEFAULTS) -> None:
     """Create a model; versions are uploaded to it.
 
     Parameters
@@ -21,9 +26,12 @@ def create(name: str, /, *, notes: str = "", options: Options = DEFAULTS) -> Non
         Lower-case letters, digits, dots, dashes and underscores.
     notes
         What it does, for people.
+    sealed
+        Let its artifacts travel encrypted, for mirrors and links that must not read them. For good: no later change.
     """
+    wanted = {"name": name, "notes": notes} | ({"sealed": True} if sealed else {})
     with options.client() as client:
-        show_one(client.post("/models", {"name": name, "notes": notes}), COLUMNS, options.output)
+        show_one(client.post("/models", wanted), COLUMNS, options.output)
 
 
 @app.command(name="list")

@@ -6,7 +6,7 @@ from cyclopts import App, Parameter
 
 from controller.cli.client import path_of
 from controller.cli.options import DEFAULTS, Options
-from controller.cli.render import field, moment, notices, show_list, show_one
+from controller.cli.render import Column, field, moment, notices, show_list, show_one
 
 app = App(name="pin")
 
@@ -14,6 +14,7 @@ COLUMNS = (
     field("MODEL", "model"),
     field("VERSION", "version", "right"),
     field("GROUP", "group"),
+    Column("FOR", lambda pin: "the channel dev" if pin.get("dev_only") else "every device"),
     moment("DECIDED", "decided_at"),
     field("ID", "id"),
 )
@@ -30,6 +31,8 @@ def set_pin(
     options: Options = DEFAULTS,
 ) -> None:
     """Pin a version of a model on a group, at once and without stages. A rollout is the careful way.
+
+    Where released versions need two persons, it is the only way for them; a pin is for the channel dev there.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ def schema(*, options: Options = DEFAULTS) -> None:
 def _read(text: str, name: str) -> Json:
     try:
         document: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise CommandFailed(f"{name} is not YAML: {' '.join(str(error).split())}", ExitCode.INVALID) from error
     if not isinstance(document, dict):
         raise CommandFailed(f"{name} holds no mapping; expected name, description and steps", ExitCode.INVALID)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter, Token
 
+from controller.cli.approval import signed_approval
 from controller.cli.client import Client, Json, path_of
 from controller.cli.errors import CommandFailed, ExitCode
 from controller.cli.options import DEFAULTS, Options
@@ -54,7 +55,7 @@ def create(
     timeout: float = 86_400.0,
     options: Options = DEFAULTS,
 ) -> int:
-    """Start a rollout.
+    """Start a rollout. One of a released version is only proposed, where such need another person's approval.
 
     Parameters
     ----------
@@ -90,6 +91,8 @@ def create(
     _show(rollout, options.output)
     if dry_run:
         notices().print("nothing was started (--dry-run)")
+    elif rollout["state"] == "proposed":
+        notices().print(f"another person starts it: edgefleet rollout approve {rollout['id']}", soft_wrap=True)
     return ExitCode.OK
 
 
@@ -135,6 +138,32 @@ def get(
 
 
 @app.command
+def approve(
+    rollout: str,
+    /,
+    *,
+    key: str | None = None,
+    valid_days: float = 365.0,
+    options: Options = DEFAULTS,
+) -> None:
+    """Let a rollout that another person proposed begin.
+
+    Parameters
+    ----------
+    rollout
+        Its id.
+    key
+        File or URI of the approver's key, such as `awskms:...`: signs the approval, which some installations' signer
+        asks for.
+    valid_days
+        How long a signed approval holds; afterwards the signer renews no assignment of the version.
+    """
+    with options.client() as client:
+        body = {"approval": signed_approval(client, rollout, key, valid_days)} if key else None
+        _show(client.post(f"{path_of('rollouts', rollout)}:approve", body), options.output)
+
+
+@app.command
 def pause(rollout: str, /, *, options: Options = DEFAULTS) -> None:
     """Give the version to no further device; those that have it keep it."""
     _steer(rollout, "pause", options)
@@ -148,7 +177,7 @@ def resume(rollout: str, /, *, options: Options = DEFAULTS) -> None:
 
 @app.command
 def abort(rollout: str, /, *, options: Options = DEFAULTS) -> None:
-    """End a rollout: every device that took the version goes back."""
+    """End a rollout: every device that took the version goes back. A proposed one is rejected."""
     _steer(rollout, "abort", options)
 
 

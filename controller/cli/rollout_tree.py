@@ -33,6 +33,10 @@ def tree(rollout: Json) -> RenderableType:
     root = Tree(head, guide_style="dim")
     root.add(_stages(rollout))
     root.add(Text(counts(rollout)))
+    if rollout.get("approved_by"):
+        root.add(Text(f"proposed by {rollout['proposed_by']}, approved by {rollout['approved_by']}"))
+    if rollout.get("dev_only"):
+        root.add(Text("one person decided it: devices on the channel dev alone follow it", style="yellow"))
     for hit in rollout["hit_devices"]:
         root.add(Text(f"{hit['name']}: {_why(hit)}", style="red"))
     for reason, devices in rollout.get("incompatible", {}).items():
@@ -115,7 +119,7 @@ def _stages(rollout: Json) -> Table:
 
 
 def _stage(rollout: Json, number: int, stage: dict[str, Any]) -> tuple[RenderableType, ...]:
-    started = number <= rollout["stage"]
+    started = number <= rollout["stage"] and rollout["state"] != "proposed"
     passed = number < rollout["stage"] or rollout["state"] == "succeeded"
     healthy = min(rollout["counts"]["healthy"], stage["devices"]) if started else 0
     stopped = not passed and rollout["state"] in {"reverting", "aborted"} and started

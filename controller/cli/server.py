@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from controller.settings import Settings
+    from controller.worker.supervisor import Supervisor
 
 app = App(name="server")
 
@@ -26,6 +28,7 @@ KEEP_ALIVE_S = 75
 """Longer than the idle time of common proxies, so that it is they who close a connection."""
 GRACEFUL_SHUTDOWN_S = 10
 BACKLOG = 2048
+SIGNER_START_S = 30.0
 
 
 @app.command
@@ -119,7 +122,7 @@ def _serve(settings: "Settings", listening: socket.socket, address: str, workers
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     _migrate(settings)
     with ExitStack() as stack:
-        app = _embedded(stack) if settings.is_embedded else "controller.cli.server:application"
+        app = _application_of(stack, settings)
         _print_welcome(settings, address, operator_token(settings))
         stack.enter_context(_announced(settings.state_dir / "server.json", address))
         _run(app, listening, workers)
@@ -142,16 +145,61 @@ def _end(_signal: int, _frame: object) -> NoReturn:
     sys.exit(ExitCode.OK)
 
 
-def _embedded(stack: ExitStack) -> "ASGIApp":
+def _application_of(stack: ExitStack, settings: "Settings") -> "ASGIApp | str":
+    from controller.trust.errors import TrustError
+    from controller.wiring import require_root
+
+    try:
+        if settings.is_embedded:
+            return _embedded(stack, settings)
+        require_root(settings)
+    except TrustError as error:
+        raise CommandFailed(f"{error.code}: {error}") from error
+    return "controller.cli.server:application"
+
+
+def _embedded(stack: ExitStack, settings: "Settings") -> "ASGIApp":
     from controller.api.app import create_app
     from controller.wiring import services_from_environment
     from controller.worker.supervisor import Supervisor
 
+    if not settings.signer_socket:
+        _start_signer(stack, settings)
     supervisor = Supervisor()
     app = create_app(services_from_environment(supervisor))
     supervisor.start()
     stack.callback(supervisor.stop)
     return app
+
+
+def _start_signer(stack: ExitStack, settings: "Settings") -> None:
+    """Run the signer as a child of its own, and have this process and the worker ask it."""
+    from controller.cli.signer import command_of
+    from controller.worker.supervisor import Supervisor
+
+    socket_path = settings.state_dir.resolve() / "signer.sock"
+    child = Supervisor(command=command_of(settings, socket_path, settings.signer_user, tied=True), name="signer")
+    child.start()
+    stack.callback(child.stop)
+    _wait_for_signer(child, socket_path)
+    _override(signer_socket=socket_path)
+
+
+def _wait_for_signer(child: "Supervisor", socket_path: Path) -> None:
+    from controller.trust.errors import SignerUnavailable
+    from controller.trust.signer.client import RemoteSigner
+
+    signer = RemoteSigner(socket_path)
+    ends = time.monotonic() + SIGNER_START_S
+    while time.monotonic() < ends and not child.failures:
+        try:
+            signer.journal_head()
+        except SignerUnavailable:
+            time.sleep(0.05)
+        else:
+            signer.close()
+            return
+    raise CommandFailed("the signer did not start; its own line above says why")
 
 
 @contextmanager
@@ -166,12 +214,22 @@ def _announced(file: Path, address: str) -> Iterator[None]:
 
 
 def _print_welcome(settings: "Settings", address: str, token: str) -> None:
+    from controller.trust.ceremonies.trust_report import single_operator_notice
+
     console = notices()
     console.print(f"edgefleet controller on {address}", style="bold", soft_wrap=True)
-    console.print(f"  page   {address}/?token={token}", soft_wrap=True)
-    console.print(f"  token  export EDGEFLEET_SERVER={address} EDGEFLEET_TOKEN={token}", soft_wrap=True)
+    if console.is_terminal:
+        console.print(f"  page   {address}/?token={token}", soft_wrap=True)
+        console.print(f"  token  export EDGEFLEET_SERVER={address} EDGEFLEET_TOKEN={token}", soft_wrap=True)
+    else:
+        # What is no terminal is a log, and a log is read by many.
+        where = "as configured" if settings.operator_token else f"in {settings.state_dir.resolve() / 'operator.token'}"
+        console.print(f"  token  {where}", soft_wrap=True)
     where = "embedded: SQLite and one worker" if settings.is_embedded else "external database and broker"
     console.print(f"  state  {settings.state_dir.resolve()} ({where})", soft_wrap=True)
+    notice = single_operator_notice(settings.is_single_operator)
+    if notice:
+        console.print(f"  trust  {notice}", style="dim", soft_wrap=True)
 
 
 def _run(app: "ASGIApp | str", listening: socket.socket, workers: int) -> None:
@@ -189,6 +247,7 @@ def _run(app: "ASGIApp | str", listening: socket.socket, workers: int) -> None:
         access_log=False,
         log_config=None,  # the application has set up the logs
         server_header=False,
+        proxy_headers=False,  # whose word is believed is a setting of ours, `trusted_proxies`
     )
     if workers > 1:
         Multiprocess(config, sockets=[listening]).run()

@@ -27,6 +27,9 @@ from controller.cli.render import (
 )
 
 app = App(name="version")
+# Named, so that the other commands do not wait for what only these need.
+app.command("controller.cli.lineage:verify", name="verify", help="Check a version from its source to a device, here.")
+app.command("controller.cli.lineage:export", name="export", help="Write a variant with its OpenSSF model signature.")
 
 POLL_S = 0.3
 FINAL_VARIANT_STATES = frozenset({"published", "aside", "refused", "failed", "cancelled"})
@@ -35,6 +38,7 @@ COLUMNS = (
     field("MODEL", "model"),
     field("VERSION", "number", "right"),
     field("STATE", "state"),
+    field("RELEASE", "release"),
     field("FORMAT", "format"),
     Column("SIZE", lambda version: size(version["artifact"]["size_bytes"]), "right"),
     Column("VARIANTS", lambda version: ", ".join(f"{v['recipe']} {v['state']}" for v in _wanted(version))),

@@ -20,7 +20,12 @@ def start() -> None:
             "`edgefleet server start` runs the embedded worker itself; a separate one needs EDGEFLEET_BROKER_URL",
             ExitCode.USAGE,
         )
+    from controller.trust.errors import TrustError
     from controller.wiring import services_from_environment
     from controller.worker.process import run_worker
 
-    run_worker(services_from_environment())
+    try:
+        services = services_from_environment()
+    except TrustError as error:
+        raise CommandFailed(f"{error.code}: {error}") from error
+    run_worker(services)

@@ -95,6 +95,8 @@ class ModelVersion:
     inspection: dict[str, Any] | None
     notes: str
     created_at: datetime
+    sealed: bool = False
+    """The model's variants travel encrypted."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,17 @@ class PublishedVariant:
     name: str
     runtime: Runtime
     target: str
+    """Path in the image repository, in the channel `prod` once it is released."""
+    release: int
+    """The release counter: the version's number."""
     manifest_sha256: str
     manifest_bytes: int
     wire_bytes: int
+    released: bool = False
+    """A release key outside the controller vouches for it, so devices on the channel `prod` may run it."""
+    hardware: tuple[str, ...] = ()
+    """The profiles that it is released for; none: all."""
+    content_key: str | None = None
+    """Names the key that it is sealed with; None where it travels in clear."""
     costs: Mapping[str, Cost] = field(default_factory=dict, hash=False)
     """What it was measured to cost, by class of devices; frozen when it was published."""

@@ -2,7 +2,8 @@
 
  1. What the operators forbid is left out. Where they pin variants that the version has, everything else is: a pin
     is strict, and a device that the pinned variants do not fit gets none of the version.
- 2. What does not fit is left out: by the profile, or because it did not run when it was measured for the class.
+ 2. What does not fit is left out: by the profile, because it did not run when it was measured for the class, or
+    because it is sealed and the device has no key that it could be opened with.
  3. Of the others the quickest wins, if all of them were measured for the device's class. Within EQUAL_SHARE of the
     quickest all count as equal, for measurements are not finer than that; then the fewest bytes on the wire decide,
     and then the name. If any was not measured, the precision that the profile names first comes before the bytes.
@@ -18,6 +19,7 @@ from functools import lru_cache
 
 from controller.domain.catalog import PublishedVariant
 from controller.domain.variant_rules import NO_RULES, VariantRules
+from device_agent.protocol.channels import Channel
 from device_agent.protocol.profile import DeviceProfile, incompatibilities
 
 EQUAL_SHARE = 1.1
@@ -42,21 +44,30 @@ class Incompatible:
 
 
 def select_variant(
-    profile: DeviceProfile, variants: Iterable[PublishedVariant], rules: VariantRules = NO_RULES
+    profile: DeviceProfile,
+    variants: Iterable[PublishedVariant],
+    rules: VariantRules = NO_RULES,
+    *,
+    can_unseal: bool = True,
 ) -> Selected | Incompatible:
-    """Choose the best variant that the profile can run and the rules allow."""
-    return _select(profile, tuple(variants), rules)
+    """Choose the best variant that the profile can run and the rules allow.
+
+    `can_unseal` tells whether the device has an encryption key.
+    """
+    return _select(profile, tuple(variants), rules, can_unseal)
 
 
 @lru_cache(maxsize=1024)
 def _select(
-    profile: DeviceProfile, candidates: tuple[PublishedVariant, ...], rules: VariantRules
+    profile: DeviceProfile, candidates: tuple[PublishedVariant, ...], rules: VariantRules, can_unseal: bool
 ) -> Selected | Incompatible:
     # Every poll asks after a change of the policy, and a fleet has few profiles: each choice is put into words once.
     pinned = rules.pinned.intersection(variant.name for variant in candidates)
     fitting, passed_over = [], []
     for variant in candidates:
         reasons = _rules_against(variant, pinned, rules) or _misfits(variant, profile)
+        if variant.content_key and not can_unseal:
+            reasons = (*reasons, "is sealed, and this device has no encryption key")
         if reasons:
             passed_over.append(f"variant {variant.name} {'; '.join(reasons)}")
         else:
@@ -80,6 +91,10 @@ def _rules_against(variant: PublishedVariant, pinned: frozenset[str], rules: Var
 
 def _misfits(variant: PublishedVariant, profile: DeviceProfile) -> tuple[str, ...]:
     found = incompatibilities(variant.runtime, profile)
+    if profile.channel is Channel.PROD and not variant.released:
+        found = (*found, "is not released, and the device takes released versions only")
+    if variant.hardware and profile.name not in variant.hardware:
+        found = (*found, f"is released for {', '.join(variant.hardware)} alone, and this is a {profile.name}")
     cost = variant.costs.get(profile.name)
     if cost is None:
         return found

@@ -8,6 +8,8 @@ For each model, in this order:
  3. Nothing is said, and the device keeps what it runs - except where an aborted rollout had brought the
     device its first version of the model: then the slot shall run nothing.
 
+Where released versions need two persons, devices on the channel `prod` follow nothing that one person decided alone.
+
 Of a version's variants the device gets the best that fits it and that the operators' rules allow (`compatibility`).
 A version of which there is none is skipped with its reasons, never forced. So is a version of which the device has
 refused a variant: it failed there once, and another try of it is for a person to decide.
@@ -24,7 +26,9 @@ from controller.domain.ids import GroupId, PinId, RolloutId, VersionId
 from controller.domain.rollout import Rollout, RolloutState
 from controller.domain.stages import position
 from controller.domain.variant_rules import VariantRule, VariantRules, rules_for
+from device_agent.protocol.channels import Channel
 
+ONE_PERSON = "was decided by one person, so it is for devices on the channel dev alone"
 PIN_SOAK_S = 60.0
 """How long a pinned version soaks on a device unless the pin says otherwise; rollouts bring their own."""
 
@@ -39,6 +43,8 @@ class Pin:
     version_id: VersionId
     decided_at: datetime
     soak_s: float = PIN_SOAK_S
+    dev_only: bool = False
+    """One person alone decided it where two are needed for released versions: no device on `prod` follows it."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,11 @@ def gives_new_version(rollout: Rollout, device: Device) -> tuple[bool, str]:
     """Tell whether the rollout brings this device the new version now, and why or why not."""
     name = f"rollout {rollout.id}"
     place = f"stage {rollout.stage + 1} of {len(rollout.stages)}"
+    if is_withheld(rollout, device):
+        return False, f"{name} {ONE_PERSON}"
     match rollout.state:
+        case RolloutState.PROPOSED:
+            return False, f"{name} waits for another person than {rollout.proposed_by} to approve it"
         case RolloutState.RUNNING if position(rollout.id, device.id) < rollout.cutoff:
             return True, f"{name}, {place}"
         case RolloutState.RUNNING:
@@ -101,6 +111,11 @@ def gives_new_version(rollout: Rollout, device: Device) -> tuple[bool, str]:
             return False, f"{name} is paused before this device took it"
         case state:
             return False, f"{name} is {state}"
+
+
+def is_withheld(decided: Pin | Rollout, device: Device) -> bool:
+    """Tell whether the device must not follow this because one person alone decided it."""
+    return decided.dev_only and device.profile.channel is not Channel.DEV
 
 
 def _choose(
@@ -117,6 +132,9 @@ def _choose(
             return SlotChoice(variant, why, rollout.gate.soak_s, rollout.id), words
     pins = [pin for pin in policy.pins if pin.model == model and pin.group_id in groups]
     for pin in sorted(pins, key=lambda p: p.decided_at, reverse=True):
+        if is_withheld(pin, device):
+            words.append(f"pin {pin.id} {ONE_PERSON}")
+            continue
         words.append(f"pin {pin.id}")
         variant = _variant(device, policy.variants.get(pin.version_id, ()), rules, words)
         if variant:
@@ -136,7 +154,7 @@ def _variant(
     if refused:
         words.append(f"this device has refused the version's variant {', '.join(refused)}")
         return None
-    found = select_variant(device.profile, candidates, rules)
+    found = select_variant(device.profile, candidates, rules, can_unseal=device.encryption_key is not None)
     if isinstance(found, Incompatible):
         words.extend(found.reasons)
         return None

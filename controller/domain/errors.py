@@ -4,7 +4,8 @@
     |- InvalidInput      the request itself is wrong
     |- NotFound          it names something that is not there
     |- Conflict          it does not fit what is there
-    |- NotAllowed        the caller may not
+    |- NotAllowed        the caller has not shown who it is
+    |- Forbidden         the caller is known, and may not
     `- Unavailable       a part of the system is out of order; the same request may succeed later
 
 The API maps these to HTTP in one place (`api/problems.py`); the domain knows no status codes.
@@ -46,6 +47,12 @@ class NotAllowed(EdgefleetError):
     """The caller is not who it must be."""
 
     code = "not_allowed"
+
+
+class Forbidden(EdgefleetError):
+    """The caller is known, and this is not for it to do."""
+
+    code = "forbidden"
 
 
 class Unavailable(EdgefleetError):

@@ -76,6 +76,8 @@ class Device:
     """Manifests (sha256) that the device has refused for good."""
     took: frozenset[RolloutId] = frozenset()
     """Rollouts whose assignment the device has been given."""
+    encryption_key: str | None = None
+    """Its X25519 key (base64), to which the keys of sealed models are wrapped; None where it has none."""
 
 
 @dataclass(frozen=True)

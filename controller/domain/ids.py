@@ -12,6 +12,7 @@ RolloutId = NewType("RolloutId", str)
 VariantRuleId = NewType("VariantRuleId", str)
 RecipeId = NewType("RecipeId", str)
 SearchId = NewType("SearchId", str)
+ReleaseId = NewType("ReleaseId", str)
 
 PREFIXES = {
     ModelId: "mo",
@@ -24,5 +25,6 @@ PREFIXES = {
     VariantRuleId: "vr",
     RecipeId: "re",
     SearchId: "se",
+    ReleaseId: "rl",
 }
 """How an id says what it names: `ro_019ab...`."""

@@ -33,6 +33,8 @@ class Plan:
 def plan(snapshot: RolloutSnapshot, now: datetime) -> Plan:
     """Decide what is due. `now` is part of the facts: the same snapshot and time give the same plan."""
     match snapshot.rollout.state:
+        case RolloutState.PROPOSED:
+            return Plan(None, waits_for_approval(snapshot.rollout))
         case RolloutState.RUNNING:
             return _plan_running(snapshot)
         case RolloutState.PAUSED:
@@ -41,6 +43,12 @@ def plan(snapshot: RolloutSnapshot, now: datetime) -> Plan:
             return _plan_reverting(snapshot, now)
         case ended:
             return Plan(None, f"{ended}")
+
+
+def waits_for_approval(rollout: Rollout) -> str:
+    """Return what a proposed rollout waits for."""
+    how = f"edgefleet rollout approve {rollout.id}"
+    return f"proposed by {rollout.proposed_by}: waits until another person approves it ({how})"
 
 
 def _plan_running(snapshot: RolloutSnapshot) -> Plan:

@@ -3,6 +3,7 @@
 Rules: everything that changes a rollout's state is an event in this table, and whoever changes a state calls
 `transition`. Whether an event is due (has the last stage passed?) is the planner's question, never the table's.
 
+    proposed   it waits for another person than its proposer; nobody is given the new version
     running    devices below the current stage's cut-off are assigned the new version
     paused     a person stopped it: no device is given the new version that has not taken it already
     reverting  a gate or a person aborted it: nobody is assigned the new version, and those that run it
@@ -23,6 +24,7 @@ from controller.domain.stages import Stage
 class RolloutState(StrEnum):
     """Where a rollout stands."""
 
+    PROPOSED = "proposed"
     RUNNING = "running"
     PAUSED = "paused"
     REVERTING = "reverting"
@@ -33,6 +35,7 @@ class RolloutState(StrEnum):
 class RolloutEvent(StrEnum):
     """What may happen to a rollout."""
 
+    APPROVE = "approve"
     STAGE_PASSED = "stage_passed"
     LAST_STAGE_PASSED = "last_stage_passed"
     GATE_FAILED = "gate_failed"
@@ -45,6 +48,8 @@ class RolloutEvent(StrEnum):
 S, E = RolloutState, RolloutEvent
 
 TRANSITIONS: dict[RolloutState, dict[RolloutEvent, RolloutState]] = {
+    # Nobody has taken anything yet, so there is nothing to revert.
+    S.PROPOSED: {E.APPROVE: S.RUNNING, E.ABORT: S.ABORTED},
     S.RUNNING: {
         E.STAGE_PASSED: S.RUNNING,
         E.LAST_STAGE_PASSED: S.SUCCEEDED,
@@ -91,6 +96,12 @@ class Rollout:
     """Counts the changes; a writer that read an older one lost a race."""
     created_at: datetime
     state_since: datetime
+    proposed_by: str = "operator"
+    proposed_with: str = ""
+    """Id of the proposer's token."""
+    approved_by: str | None = None
+    dev_only: bool = False
+    """One person alone decided it where two are needed for released versions: no device on `prod` follows it."""
 
     @property
     def cutoff(self) -> int:

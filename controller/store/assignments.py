@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import insert, select, tuple_, update
 
@@ -55,6 +55,17 @@ def load_assignments(tx: Transaction, ids: Iterable[DeviceId]) -> dict[DeviceId,
         )
         for row in rows
     }
+
+
+def outdate_assignments(tx: Transaction) -> None:
+    """Have every assignment signed anew at its device's next poll, as after a change of the key that signs them.
+
+    Must be the last write of its transaction: it takes a number of the change log without a row, a gap at which every
+    process forgets what it knew. A row for each device would be as many rows as devices.
+    """
+    tx.execute(update(_assignment).values(issued_at=datetime.fromtimestamp(0, UTC)))
+    counter = tables.change_counter
+    tx.execute(update(counter).where(counter.c.id == 1).values(seq=counter.c.seq + 1))
 
 
 def save_assignments(tx: Transaction, signed: Sequence[tuple[Assignment, bytes]]) -> None:

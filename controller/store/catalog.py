@@ -9,7 +9,9 @@ from controller.store import tables
 from controller.store.tables import Row as NewRow
 
 _model, _version, _variant = tables.model, tables.model_version, tables.variant
-_versions = select(_version, _model.c.name.label("model")).join(_model, _model.c.id == _version.c.model_id)
+_versions = select(_version, _model.c.name.label("model"), _model.c.sealed).join(
+    _model, _model.c.id == _version.c.model_id
+)
 
 
 def insert_model(tx: Connection, row: NewRow) -> None:
@@ -66,4 +68,5 @@ def _as_version(row: "Row[tuple[object, ...]]") -> ModelVersion:
         inspection=row.inspection,
         notes=row.notes,
         created_at=row.created_at,
+        sealed=row.sealed,
     )

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from sqlalchemy import Text, and_, cast, func, or_, select
 
+from controller.domain.device_states import DeviceState
 from controller.domain.fleet import Device
 from controller.domain.ids import DeviceId, RolloutId
 from controller.domain.rollout import OPEN_STATES, RolloutState
@@ -19,12 +20,14 @@ _device, _refusal, _outcome, _rollout = tables.device, tables.refusal, tables.ou
 
 
 def load_devices(tx: Transaction, ids: Iterable[DeviceId]) -> dict[DeviceId, Device]:
-    """Return the devices that exist among the ids, with refusals and rollouts taken: three queries for any number."""
+    """Return the approved devices among the ids, with refusals and rollouts taken: three queries for any number."""
     wanted = list(ids)
     refused, took = _refused(tx, wanted), _took(tx, wanted)
     # The profile as text, which is the key under which its parsed form is remembered.
     profile = cast(_device.c.profile, Text).label("profile")
-    rows = tx.execute(select(_device.c.id, _device.c.name, profile, _device.c.labels).where(_device.c.id.in_(wanted)))
+    columns = (_device.c.id, _device.c.name, profile, _device.c.labels, _device.c.encryption_key)
+    query = select(*columns).where(_device.c.id.in_(wanted))
+    rows = tx.execute(query.where(_device.c.state == DeviceState.APPROVED))
     return {
         DeviceId(row.id): Device(
             DeviceId(row.id),
@@ -33,6 +36,7 @@ def load_devices(tx: Transaction, ids: Iterable[DeviceId]) -> dict[DeviceId, Dev
             row.labels,
             frozenset(refused[row.id]),
             frozenset(took[row.id]),
+            row.encryption_key,
         )
         for row in rows
     }
@@ -46,33 +50,6 @@ def lock_devices(tx: Transaction, ids: Iterable[DeviceId]) -> set[DeviceId]:
     """
     ordered = select(_device.c.id).where(_device.c.id.in_(list(ids))).order_by(_device.c.id)
     return set(map(DeviceId, tx.execute(ordered.with_for_update(key_share=True)).scalars()))
-
-
-def insert_device(tx: Transaction, device: Device, public_key_pem: str, token_id: str, now: datetime) -> bool:
-    """Write a new device; False when the name is taken."""
-    row = {
-        "id": device.id,
-        "name": device.name,
-        "public_key_pem": public_key_pem,
-        "profile": device.profile.to_json(),
-        "labels": device.labels,
-        "token_id": token_id,
-        "enrolled_at": now,
-    }
-    unless_taken = upsert(tx, _device).values(row).on_conflict_do_nothing(index_elements=["name"])
-    return tx.execute(unless_taken.returning(_device.c.id)).first() is not None
-
-
-def enrolled_with(tx: Transaction, name: str, public_key_pem: str, token_id: str) -> DeviceId | None:
-    """Return the device that this key and token were enrolled as under this name, if they were."""
-    same = and_(_device.c.name == name, _device.c.public_key_pem == public_key_pem, _device.c.token_id == token_id)
-    found = tx.execute(select(_device.c.id).where(same)).scalar_one_or_none()
-    return found and DeviceId(found)
-
-
-def public_key_of(tx: Transaction, device_id: str) -> str | None:
-    """Return the PEM of the key that the device was enrolled with, None for an unknown device."""
-    return tx.execute(select(_device.c.public_key_pem).where(_device.c.id == device_id)).scalar_one_or_none()
 
 
 def record_seen(tx: Transaction, seen: Mapping[DeviceId, datetime]) -> None:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from sqlalchemy import Connection, insert, select
 
+from controller.domain.device_states import DeviceState
 from controller.domain.errors import NotFound
 from controller.domain.fleet import Device, DeviceGroup, parse_selector
 from controller.domain.ids import DeviceId, GroupId
@@ -46,13 +47,15 @@ def device_ids_named(tx: Connection, names: list[str]) -> dict[str, DeviceId]:
 
 
 def matching_devices(tx: Connection, group: DeviceGroup) -> Iterator[Device]:
-    """Yield the devices of a group, a few thousand rows at a time, without their refusals and outcomes."""
-    columns = select(_device.c.id, _device.c.name, _device.c.profile, _device.c.labels)
+    """Yield a group's approved devices, a few thousand rows at a time, without their refusals and outcomes."""
+    shown = ("id", "name", "profile", "labels", "encryption_key")
+    columns = select(*(_device.c[name] for name in shown))
+    columns = columns.where(_device.c.state == DeviceState.APPROVED)
     last = ""
     while rows := tx.execute(columns.where(_device.c.id > last).order_by(_device.c.id).limit(ROWS_AT_ONCE)).all():
         for row in rows:
             profile = _profile(json.dumps(row.profile, sort_keys=True))
-            device = Device(DeviceId(row.id), row.name, profile, row.labels)
+            device = Device(DeviceId(row.id), row.name, profile, row.labels, encryption_key=row.encryption_key)
             if group.matches(device):
                 yield device
         last = rows[-1].id

@@ -24,17 +24,18 @@ class JobResult:
     result: dict[str, Any]
     files: dict[str, str]
     seconds: float
+    created_at: datetime
 
 
 def find_result(tx: Connection, key: str) -> JobResult | None:
     """Return the result that is known under the key."""
     row = tx.execute(select(_result).where(_result.c.key == key)).one_or_none()
-    return JobResult(row.result, row.files, row.seconds) if row else None
+    return JobResult(row.result, row.files, row.seconds, row.created_at) if row else None
 
 
-def save_result(tx: Connection, key: str, kind: str, found: JobResult, now: datetime) -> None:
+def save_result(tx: Connection, key: str, kind: str, found: JobResult) -> None:
     """Remember a result; one that lost its blobs is replaced."""
-    row = {"key": key, "kind": kind, **vars(found), "created_at": now}
+    row = {"key": key, "kind": kind, **vars(found)}
     changed = {name: row[name] for name in ("result", "files", "seconds", "created_at")}
     tx.execute(upsert(tx, _result).values(row).on_conflict_do_update(index_elements=["key"], set_=changed))
 

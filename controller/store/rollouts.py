@@ -1,6 +1,6 @@
 """Queries about pins and rollouts. Advancing or aborting a rollout writes one row, whatever the fleet's size."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from controller.domain.desired_state import Pin
 from controller.domain.errors import NotFound
 from controller.domain.gates import GatePolicy, OutcomeCounts
 from controller.domain.ids import GroupId, ModelId, PinId, RolloutId, VersionId
-from controller.domain.rollout import Rollout, RolloutState
+from controller.domain.rollout import OPEN_STATES, Rollout, RolloutState
 from controller.domain.stages import Stage
 from controller.store import tables
 from controller.store.database import upsert
@@ -43,7 +43,7 @@ def rollouts_in(tx: Connection, states: Iterable[RolloutState]) -> list[Rollout]
 def rollouts_that_matter(tx: Connection) -> list[Rollout]:
     """Return what the desired state depends on: open rollouts, and aborted ones with nothing to go back to."""
     aborted_first = and_(_rollout.c.state == RolloutState.ABORTED, _rollout.c.from_version_id.is_(None))
-    is_open = _rollout.c.state.in_([RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.REVERTING])
+    is_open = _rollout.c.state.in_(list(OPEN_STATES))
     return _read(tx, _rollouts.where(or_(is_open, aborted_first)))
 
 
@@ -64,6 +64,10 @@ def insert_rollout(tx: Connection, rollout: Rollout, explanation: str) -> None:
             generation=rollout.generation,
             created_at=rollout.created_at,
             state_since=rollout.state_since,
+            proposed_by=rollout.proposed_by,
+            proposed_with=rollout.proposed_with,
+            approved_by=rollout.approved_by,
+            dev_only=rollout.dev_only,
         )
     )
 
@@ -77,9 +81,27 @@ def save_rollout(tx: Connection, rollout: Rollout, explanation: str) -> None:
             stage=rollout.stage,
             generation=rollout.generation,
             state_since=rollout.state_since,
+            approved_by=rollout.approved_by,
             explanation=explanation,
         )
     )
+
+
+def keep_approval(tx: Connection, rollout_id: RolloutId, approval: str) -> None:
+    """Keep the signed approval with its rollout."""
+    tx.execute(update(_rollout).where(_rollout.c.id == rollout_id).values(approval=approval))
+
+
+def approvals_of_versions(tx: Connection, version_ids: Collection[VersionId]) -> tuple[bytes, ...]:
+    """Return the signed approvals of all rollouts of these versions, the newest first: pins live on from them."""
+    if not version_ids:
+        return ()
+    found = (
+        select(_rollout.c.approval)
+        .where(_rollout.c.to_version_id.in_(sorted(version_ids)), _rollout.c.approval.is_not(None))
+        .order_by(_rollout.c.created_at.desc())
+    )
+    return tuple(row.approval.encode() for row in tx.execute(found))
 
 
 def count_outcomes(tx: Connection, rollout_id: RolloutId) -> OutcomeCounts:
@@ -125,7 +147,15 @@ def all_pins(tx: Connection) -> tuple[Pin, ...]:
     """Return every pin."""
     query = select(_pin, _model.c.name.label("model")).join(_model, _model.c.id == _pin.c.model_id)
     return tuple(
-        Pin(PinId(row.id), row.model, GroupId(row.group_id), VersionId(row.version_id), row.decided_at, row.soak_s)
+        Pin(
+            id=PinId(row.id),
+            model=row.model,
+            group_id=GroupId(row.group_id),
+            version_id=VersionId(row.version_id),
+            decided_at=row.decided_at,
+            soak_s=row.soak_s,
+            dev_only=row.dev_only,
+        )
         for row in tx.execute(query)
     )
 
@@ -138,10 +168,11 @@ def put_pin(
     version_id: VersionId,
     *,
     soak_s: float,
+    dev_only: bool = False,
     now: datetime,
 ) -> PinId:
     """Set the pin of (model, group); return its id, which stays the same when the pin moves."""
-    decided = {"version_id": version_id, "soak_s": soak_s, "decided_at": now}
+    decided = {"version_id": version_id, "soak_s": soak_s, "dev_only": dev_only, "decided_at": now}
     change = upsert(tx, _pin).values(id=pin_id, model_id=model_id, group_id=group_id, **decided)
     moved = change.on_conflict_do_update(index_elements=["model_id", "group_id"], set_=decided)
     return PinId(tx.execute(moved.returning(_pin.c.id)).scalar_one())
@@ -173,4 +204,8 @@ def as_rollout(row: Any) -> Rollout:
         generation=row.generation,
         created_at=row.created_at,
         state_since=row.state_since,
+        proposed_by=row.proposed_by or "operator",
+        proposed_with=row.proposed_with or "",
+        approved_by=row.approved_by,
+        dev_only=row.dev_only,
     )

@@ -20,6 +20,14 @@ from sqlalchemy import (
 )
 
 from controller.store.columns import BigKey, Id, Name, Sha256, UtcDateTime, metadata
+from controller.store.trust_tables import (
+    DEVICE_COLUMNS,
+    ENROLMENT_TOKEN_COLUMNS,
+    MODEL_COLUMNS,
+    PIN_COLUMNS,
+    ROLLOUT_COLUMNS,
+    VARIANT_COLUMNS,
+)
 
 # --- the catalogue
 
@@ -38,6 +46,7 @@ model = Table(
     Column("name", Name, nullable=False, unique=True),
     Column("notes", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    *MODEL_COLUMNS,
 )
 
 model_version = Table(
@@ -84,6 +93,7 @@ variant = Table(
     Column("manifest_bytes", Integer),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    *VARIANT_COLUMNS,
     UniqueConstraint("version_id", "recipe"),
     Index("ix_variant_state", "state"),
 )
@@ -186,6 +196,7 @@ enrolment_token = Table(
     Column("uses_left", Integer, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    *ENROLMENT_TOKEN_COLUMNS,
 )
 
 device = Table(
@@ -198,6 +209,7 @@ device = Table(
     Column("labels", JSON, nullable=False),
     Column("token_id", Id, ForeignKey("enrolment_token.id")),
     Column("enrolled_at", UtcDateTime, nullable=False),
+    *DEVICE_COLUMNS,
 )
 
 device_seen = Table(
@@ -257,6 +269,7 @@ pin = Table(
     Column("version_id", Id, ForeignKey("model_version.id"), nullable=False),
     Column("soak_s", Float, nullable=False),
     Column("decided_at", UtcDateTime, nullable=False),
+    *PIN_COLUMNS,
     UniqueConstraint("model_id", "group_id"),
 )
 
@@ -276,6 +289,7 @@ rollout = Table(
     Column("generation", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("state_since", UtcDateTime, nullable=False),
+    *ROLLOUT_COLUMNS,
     Index("ix_rollout_state", "state"),
 )
 

@@ -25,8 +25,9 @@ from controller.domain.errors import Conflict, NotFound
 from controller.domain.ids import ModelId, SearchId, VariantId, VersionId
 from controller.store import tables
 from controller.store.tables import Row
+from device_agent.protocol.channels import Channel
 from device_agent.protocol.fields import Fields
-from device_agent.protocol.manifest import Runtime
+from device_agent.protocol.manifest import Runtime, in_channel
 
 _model, _version, _variant = tables.model, tables.model_version, tables.variant
 _ERROR_MAX = 2000
@@ -225,7 +226,8 @@ def published_variants(
 ) -> dict[VersionId, tuple[PublishedVariant, ...]]:
     """Return what devices may run of each version; versions without a published variant are left out."""
     query = (
-        select(_variant)
+        select(_variant, _version.c.number)
+        .join(_version, _version.c.id == _variant.c.version_id)
         .where(_variant.c.version_id.in_(version_ids), _variant.c.state == VariantState.PUBLISHED)
         .order_by(_variant.c.id)
     )
@@ -237,13 +239,34 @@ def published_variants(
             version_id=version_id,
             name=row.recipe,
             runtime=Runtime.read(Fields(row.runtime, "runtime")),
-            target=row.target,
+            target=in_channel(row.target, Channel.PROD) if row.released_at else row.target,
+            release=row.number,
+            released=row.released_at is not None,
+            hardware=tuple(row.release_hardware or ()),
+            content_key=row.content_key,
             manifest_sha256=row.manifest_sha256,
             manifest_bytes=row.manifest_bytes,
             wire_bytes=row.wire_bytes,
             costs={name: Cost.from_json(cost) for name, cost in (row.costs or {}).items()},
         )
         found[version_id] = (*found.get(version_id, ()), variant)
+    return found
+
+
+def published_in_clear(tx: Connection, digests: Iterable[str]) -> set[str]:
+    """Return those of the artifacts that a published variant of a model that is not sealed consists of."""
+    query = (
+        select(_variant.c.artifact_sha256, _variant.c.golden_sha256, _variant.c.files, _version.c.artifact_sha256)
+        .join(_version, _version.c.id == _variant.c.version_id)
+        .where(_variant.c.state == VariantState.PUBLISHED, _variant.c.content_key.is_(None))
+    )
+    wanted, found = set(digests), set[str]()
+    for main, golden, files, source in tx.execute(query):
+        entries = [*(files or {}).values()]
+        packed = [entry["packed"] for entry in entries if entry.get("packed")]
+        named = {main, golden, *(entry["sha256"] for entry in (*entries, *packed))}
+        # What is not compressed consists of the upload itself.
+        found |= wanted & (named if files else {*named, source})
     return found
 
 

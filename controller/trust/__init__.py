@@ -1,5 +1,10 @@
-"""Keys and everything that is signed or checked with them, free of databases and settings.
+"""Trust: who can make a device run something (`docs/explanation/trust.md`).
 
-`keys` holds the private keys, `image_repository` says what a model version is, `director` says which device
-runs it, `sessions` and `enrolment` say who a device is. The parts of the two repositories share no key.
+images      what a model version is: the TUF repository, its roles, releases, publication
+director    which device runs it: one signed assignment for each
+signer      the process that holds the online keys, its verbs and its journal
+custody     where keys lie and how they are opened, made and replaced
+ceremonies  roots and delegations, changed by people or by a single operator
+identity    who a device is: enrolment, certificates, sessions, signed reports
+lineage     how an artifact came to be
 """

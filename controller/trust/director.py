@@ -4,49 +4,56 @@ Its root is a TUF root document whose `targets` role lists the keys that sign as
 timestamp or snapshot: the same online key would sign them; the assignment's counter and expiry do their work.
 """
 
-import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from securesystemslib.dsse import Envelope
-from securesystemslib.signer import Signer
+import structlog
 from tuf.api.metadata import Root
 
-from controller.trust.durable_files import Write, exclusive, write_durably
-from controller.trust.errors import SigningKeyError
-from controller.trust.image_roles import whole_seconds
-from controller.trust.keys import KeyName, SignerOf
-from controller.trust.root_chain import RootChain
-from device_agent.protocol.assignment import PAYLOAD_TYPE, Assignment
+from controller.trust.custody.keys import KeyName
+from controller.trust.errors import SigningKeyError, TrustMissing
+from controller.trust.images.root_chain import RootChain
+from controller.trust.signer.interface import KeyWish, OnlineSigner
+from device_agent.protocol.assignment import Assignment
+
+_log = structlog.get_logger()
 
 
 class Director:
-    """Signs assignments. Safe to share between threads."""
+    """Has assignments signed. Safe to share between threads."""
 
-    def __init__(self, root: Root, signer: Signer) -> None:
-        """Take the verified root; a signer that it does not name is refused with SigningKeyError."""
-        if signer.public_key.keyid not in root.roles["targets"].keyids:
-            raise SigningKeyError("the director key in the store is not the one that the director's root names")
+    def __init__(self, root: Root, signer: OnlineSigner) -> None:
+        """Take the verified root; a signer whose key it does not name is refused with SigningKeyError."""
+        if signer.public_key(KeyName.DIRECTOR).keyid not in root.roles["targets"].keyids:
+            raise SigningKeyError(
+                "the signer's director key is not one that the director's root names; bring the signer's folder back, "
+                "or rotate the key with a ceremony"
+            )
         self.root = root
         self._signer = signer
 
-    def sign(self, assignment: Assignment) -> bytes:
-        """Return the assignment as a DSSE envelope in compact JSON, as the device fetches it."""
-        envelope = Envelope(assignment.to_payload(), PAYLOAD_TYPE, {})
-        envelope.sign(self._signer)
-        return json.dumps(envelope.to_dict(), separators=(",", ":")).encode()
+    def sign_all(self, assignments: Sequence[Assignment], approvals: Sequence[bytes] = ()) -> list[bytes]:
+        """Return each assignment as a DSSE envelope in compact JSON, as the device fetches it; all or none.
+
+        `approvals` are envelopes of people who approved released manifests. SignerRefused says what is not signed.
+        """
+        return self._signer.sign_assignments([assignment.to_payload() for assignment in assignments], approvals)
+
+    def wrap_content_keys(self, wishes: Sequence[KeyWish]) -> list[str]:
+        """Return the keys of sealed models, each wrapped for its device, in order; empty where it cannot be."""
+        return self._signer.wrap_content_keys(wishes)
 
 
-def open_director(directory: Path, signer_of: SignerOf, now: datetime, write: Write = write_durably) -> Director:
-    """Return the director whose root chain is in `directory`, made or renewed when that is due.
+def open_director(directory: Path, signer: OnlineSigner, now: datetime) -> Director:
+    """Return the director whose root chain is installed in `directory`.
 
-    Safe to call by several processes at once, at every start and daily.
+    TrustMissing where there is none; SigningKeyError where it does not name the signer's key.
     """
-    roots = RootChain(directory, write)
-    signer = signer_of(KeyName.DIRECTOR)
-    with exclusive(directory):
-        root = Root(consistent_snapshot=True)
-        root.add_key(signer.public_key, "targets")
-        roots.create(root, signer_of(KeyName.DIRECTOR_ROOT), whole_seconds(now))
-        roots.renew(signer_of(KeyName.DIRECTOR_ROOT), whole_seconds(now))
-    return Director(roots.newest(), signer)
+    if not (directory / "1.root.json").exists():
+        raise TrustMissing(f"no director's root is installed in {directory}; a key ceremony makes and installs it")
+    root = RootChain(directory).newest()
+    if root.is_expired(now):
+        # Devices keep serving what they run; only a ceremony can mend it, and the pages must stay up for that.
+        _log.error("the director's root has expired; devices refuse new assignments", expired=str(root.expires))
+    return Director(root, signer)

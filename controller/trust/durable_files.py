@@ -29,17 +29,18 @@ def write_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-    _flush_directory(path.parent)
+    flush_directory(path.parent)
 
 
 @contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
+def exclusive(directory: Path, lock_name: str = ".lock") -> Iterator[None]:
     """Wait until no other thread or process on this machine is inside `exclusive(directory)`, then enter.
 
-    The lock falls with its holder, also with a killed one (flock(2)); it is not re-entrant.
+    The lock falls with its holder, also with a killed one (flock(2)); it is not re-entrant. Locks of
+    different names in one directory do not know each other.
     """
     _make_directory(directory)
-    with (directory / ".lock").open("wb") as lock:
+    with (directory / lock_name).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -49,10 +50,11 @@ def _make_directory(directory: Path) -> None:
         return
     _make_directory(directory.parent)
     directory.mkdir(exist_ok=True)
-    _flush_directory(directory.parent)
+    flush_directory(directory.parent)
 
 
-def _flush_directory(directory: Path) -> None:
+def flush_directory(directory: Path) -> None:
+    """Return when the names in a directory are on the disk."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,8 @@
 """Add a version to a model: inspect the upload, number it, and ask for its variants.
 
 ONNX files are inspected before anything is written, so that a version that exists can be compressed and run.
-Opaque files are taken as they are: signed and delivered, not compressed and not evaluated.
+Opaque files are taken as they are: signed and delivered, not compressed and not evaluated. The lineage of every
+variant begins here: who uploaded what, and which data came with it, is stated and signed with the version.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,13 @@ from controller.domain.errors import InvalidInput
 from controller.domain.ids import PREFIXES, SearchId, VariantId, VersionId
 from controller.domain.promise import AUTO, Promise
 from controller.store import artifacts, catalog, variants
+from controller.store.attestations import put_attestations
+from controller.store.audit import record_audit
 from controller.store.database import Database, Transaction, add_event
 from controller.store.tables import Row
+from controller.trust.lineage.provenance import Upload
+from controller.trust.signer.interface import OnlineSigner
+from controller.use_cases.attest_work import attest_upload, tools
 from controller.use_cases.identity import new_id
 from controller.use_cases.known_recipes import chosen_recipes
 from controller.use_cases.task_queue import TaskQueue
@@ -43,7 +49,15 @@ class VersionRequest:
 
 
 def add_version(
-    database: Database, blobs: BlobStore, tasks: TaskQueue, request: VersionRequest, limits: Limits, *, now: datetime
+    database: Database,
+    blobs: BlobStore,
+    tasks: TaskQueue,
+    request: VersionRequest,
+    limits: Limits,
+    *,
+    signer: OnlineSigner,
+    now: datetime,
+    actor: str = "operator",
 ) -> VersionId:
     """Write the version with the model's next number, its variants queued; return its id.
 
@@ -58,9 +72,14 @@ def add_version(
     with database.writing() as tx:
         rows = [_variant_row(tx, version_id, recipe, request, now) for recipe in recipes]
         number = _insert(tx, version_id, request, inspection, rows, now)
+        # Its number is known only here. The signer knows nothing of this database, so it cannot wait for it.
+        stated = attest_upload(signer, _upload(version_id, number, request, actor, now))
+        put_attestations(tx, version_id, None, [stated], now)
         names = ", ".join(recipe.name for recipe in recipes)
         told = f"{request.model} version {number}: variants {names} are queued"
-        add_event(tx, now, "operator", "version.added", version_id, told)
+        add_event(tx, now, actor, "version.added", version_id, told)
+        asked = {"model": request.model, "version": number, "artifact": request.artifact_sha256}
+        record_audit(tx, now, actor, "version.added", version_id, asked)
     for row in rows:
         tasks.send(NEXT_TASK[VariantState(row["state"])], row["id"])
     return version_id
@@ -108,6 +127,21 @@ def _inspect(blobs: BlobStore, request: VersionRequest, limits: Limits) -> Inspe
             field="/artifact_sha256",
         )
     return inspection
+
+
+def _upload(version_id: VersionId, number: int, request: VersionRequest, actor: str, now: datetime) -> Upload:
+    data = {"evaluation": request.evaluation_sha256, "calibration": request.calibration_sha256}
+    return Upload(
+        model=request.model,
+        version=number,
+        format=request.format,
+        sha256=request.artifact_sha256,
+        actor=actor,
+        at=now,
+        data={role: sha256 for role, sha256 in data.items() if sha256},
+        tools=tools(),
+        key=version_id,
+    )
 
 
 def _variant_row(tx: Transaction, version_id: VersionId, recipe: Recipe, request: VersionRequest, now: datetime) -> Row:

@@ -10,6 +10,7 @@ from controller.domain.ids import PREFIXES, PinId, RolloutId
 from controller.domain.planner import Plan, RolloutSnapshot, plan
 from controller.domain.rollout import OPEN_STATES, Rollout, RolloutEvent, RolloutState, transition
 from controller.store import rollouts
+from controller.store.audit import record_audit
 from controller.store.database import Database, Transaction, add_event, record_change
 from controller.use_cases.identity import new_id
 
@@ -34,8 +35,13 @@ def advance_rollout(database: Database, rollout_id: RolloutId, *, now: datetime)
         return True
 
 
-def apply_event(tx: Transaction, rollout: Rollout, decided: Plan, *, actor: str, now: datetime) -> Rollout:
-    """Move the rollout by the table, write it and its history, and tell the fleet's pollers."""
+def apply_event(
+    tx: Transaction, rollout: Rollout, decided: Plan, *, actor: str, now: datetime, audit: str | None = None
+) -> Rollout:
+    """Move the rollout by the table, write it and its history, and tell the fleet's pollers.
+
+    `audit` says for the audit log what was done (`approved`), where a person decided it.
+    """
     event = decided.event
     if event is None:
         raise ValueError("there is no event to apply")
@@ -45,13 +51,17 @@ def apply_event(tx: Transaction, rollout: Rollout, decided: Plan, *, actor: str,
         stage=rollout.stage + (event is RolloutEvent.STAGE_PASSED),
         generation=rollout.generation + 1,
         state_since=now,
+        approved_by=actor if event is RolloutEvent.APPROVE else rollout.approved_by,
     )
     rollouts.save_rollout(tx, moved, decided.explanation)
     add_event(tx, now, actor, f"rollout.{event}", rollout.id, decided.explanation)
     if moved.state is RolloutState.SUCCEEDED:
         pin_id = PinId(new_id(PREFIXES[PinId]))
         where = (rollout.model_id, rollout.group_id)
-        rollouts.put_pin(tx, pin_id, *where, rollout.to_version, soak_s=rollout.gate.soak_s, now=now)
+        soak_s, dev_only = rollout.gate.soak_s, rollout.dev_only
+        rollouts.put_pin(tx, pin_id, *where, rollout.to_version, soak_s=soak_s, dev_only=dev_only, now=now)
+    if audit:
+        record_audit(tx, now, actor, f"rollout.{audit}", rollout.id, {"model": rollout.model, "state": moved.state})
     record_change(tx, now)
     return moved
 

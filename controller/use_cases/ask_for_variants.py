@@ -8,6 +8,7 @@ from controller.domain.catalog import NEXT_TASK, ModelVersion, VariantEvent, Var
 from controller.domain.errors import Conflict
 from controller.domain.ids import VariantId, VersionId
 from controller.store import catalog, variants
+from controller.store.audit import record_audit
 from controller.store.database import Database, Transaction, add_event
 from controller.store.searches import candidate_rows
 from controller.use_cases.add_version import queued_variant
@@ -24,7 +25,14 @@ _EVENTS = {
 
 
 def ask_for_variants(
-    database: Database, tasks: TaskQueue, model: str, number: int, names: Sequence[str], *, now: datetime
+    database: Database,
+    tasks: TaskQueue,
+    model: str,
+    number: int,
+    names: Sequence[str],
+    *,
+    now: datetime,
+    actor: str = "operator",
 ) -> VersionId:
     """Have the recipes followed for the version, and return its id.
 
@@ -37,7 +45,9 @@ def ask_for_variants(
         chosen = chosen_recipes(tx, names, has_inputs=has_inputs(version))
         due = [_ask(tx, version, recipe, now) for recipe in chosen]
         told = f"{model} version {number}: asked for {', '.join(names)}"
-        add_event(tx, now, "operator", "version.variants_asked", version.id, told)
+        add_event(tx, now, actor, "version.variants_asked", version.id, told)
+        asked = {"model": model, "version": number, "recipes": list(names)}
+        record_audit(tx, now, actor, "version.variants_asked", version.id, asked)
     for state, variant_id in due:
         if state in NEXT_TASK:
             tasks.send(NEXT_TASK[state], variant_id)

@@ -19,9 +19,11 @@ from controller.artifacts.recipes import RECIPES, Recipe, StepUse, parse_recipe
 from controller.artifacts.steps.parameters import STEPS
 from controller.domain.catalog import ModelVersion, VariantEvent, VariantState
 from controller.domain.ids import VariantId
+from controller.store.attestations import LINEAGE, Attestation
 from controller.store.variants import Claim
-from controller.use_cases.remembered_work import Made, Piece, once
-from controller.use_cases.variant_work import Finding, Job, Workshop, work_on
+from controller.use_cases.attest_work import attest_step, step_run
+from controller.use_cases.remembered_work import Made, Piece, Remembered, once
+from controller.use_cases.variant_work import Attested, Finding, Job, Workshop, work_on
 
 Files = dict[str, dict[str, Any]]
 """Name of a file on devices to its blob: `sha256`, `size_bytes`, and `packed` with the same two, or None."""
@@ -51,19 +53,18 @@ def _compress(shop: Workshop, job: Job) -> Finding:
     assert job.version.inspection is not None
     model = Inspection.from_json(job.version.inspection).model
     made: dict[str, str] = {MAIN_FILE: job.version.artifact_sha256}
-    steps = []
+    steps, stated = [], []
     jobs_in_all = len(recipe.steps) + 1
     for number, use in enumerate(recipe.steps, start=1):
-        found, made, told = _step(shop, job.at(number, jobs_in_all), use, made)
-        steps.append(told)
-        model = found.model
+        done = _step(shop, job.at(number, jobs_in_all), use, made)
+        stated.append(_attest(shop, job, number, use, made, done))
+        steps.append(_told(shop, use, done))
+        made, model = done.files, StepResult.from_json(done.result).model
     files = {name: _packed(shop, job.at(jobs_in_all, jobs_in_all), sha256) for name, sha256 in sorted(made.items())}
-    return _finding(shop, job, recipe, model, files, steps)
+    return _finding(shop, job, recipe, model, files, steps, stated)
 
 
-def _step(
-    shop: Workshop, job: Job, use: StepUse, before: dict[str, str]
-) -> tuple[StepResult, dict[str, str], dict[str, Any]]:
+def _step(shop: Workshop, job: Job, use: StepUse, before: dict[str, str]) -> Remembered:
     calibration = _calibration(job.version)
     depends_on = {
         "files": before,
@@ -78,18 +79,28 @@ def _step(
         found = jobs.run_step(use.step, use.parameters, source, scratch, given, shop.limits, heartbeat)
         return found.to_json(), {name: scratch / name for name in found.files}
 
-    done = once(shop, job, Piece(use.step, depends_on), work)
-    found = StepResult.from_json(done.result)
-    told = {
+    return once(shop, job, Piece(use.step, depends_on), work)
+
+
+def _told(shop: Workshop, use: StepUse, done: Remembered) -> dict[str, Any]:
+    return {
         "step": use.step,
         "parameters": msgspec.to_builtins(use.read()),
-        "facts": found.facts,
+        "facts": StepResult.from_json(done.result).facts,
         "bytes": sum(shop.blobs.size_bytes(sha256) for sha256 in done.files.values()),
         "seconds": round(done.seconds, 3),
         "reused": done.reused,
         "files": dict(done.files),
     }
-    return found, done.files, told
+
+
+def _attest(
+    shop: Workshop, job: Job, number: int, use: StepUse, before: dict[str, str], done: Remembered
+) -> Attestation:
+    calibration = _calibration(job.version)
+    role = "calibration" if job.version.calibration_sha256 else "evaluation"
+    data = {role: calibration[0]} if calibration else {}
+    return attest_step(shop, step_run(job, number, use.step, msgspec.to_builtins(use.read()), before, data, done))
 
 
 def _calibration(version: ModelVersion) -> tuple[str, str] | None:
@@ -114,7 +125,13 @@ def _blob(shop: Workshop, sha256: str) -> dict[str, Any]:
 
 
 def _finding(
-    shop: Workshop, job: Job, recipe: Recipe, model: ModelFacts, files: Files, steps: Sequence[dict[str, Any]]
+    shop: Workshop,
+    job: Job,
+    recipe: Recipe,
+    model: ModelFacts,
+    files: Files,
+    steps: Sequence[dict[str, Any]],
+    stated: Sequence[Attestation],
 ) -> Finding:
     source_bytes = shop.blobs.size_bytes(job.version.artifact_sha256)
     size = sum(entry["size_bytes"] for entry in files.values())
@@ -137,4 +154,5 @@ def _finding(
             "runtime": asdict(model.runtime),
         },
         tuple(StoredBlob(entry["sha256"], entry["size_bytes"]) for entry in stored),
+        Attested(LINEAGE, tuple(stated)),
     )

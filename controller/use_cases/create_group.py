@@ -7,13 +7,20 @@ from controller.domain.errors import Conflict, InvalidInput, NotFound
 from controller.domain.fleet import parse_selector
 from controller.domain.ids import PREFIXES, DeviceId, GroupId
 from controller.store import groups
+from controller.store.audit import record_audit
 from controller.store.database import Database, add_event, record_change
 from controller.use_cases.create_model import check_name
 from controller.use_cases.identity import new_id
 
 
 def create_group(
-    database: Database, name: str, selector: str | None, members: Sequence[str] | None, *, now: datetime
+    database: Database,
+    name: str,
+    selector: str | None,
+    members: Sequence[str] | None,
+    *,
+    now: datetime,
+    actor: str = "operator",
 ) -> GroupId:
     """Write the group. Exactly one of `selector` and `members` (device names) must be given."""
     check_name(name)
@@ -39,6 +46,7 @@ def create_group(
         row = {"id": group_id, "name": name, "selector": selector, "created_at": now}
         groups.insert_group(tx, row, ids)
         described = f"selector {selector!r}" if members is None else f"{len(members)} devices"
-        add_event(tx, now, "operator", "group.created", group_id, f"group {name}: {described}")
+        add_event(tx, now, actor, "group.created", group_id, f"group {name}: {described}")
+        record_audit(tx, now, actor, "group.created", group_id, {"group": name, "selector": selector})
         record_change(tx, now)
     return group_id

@@ -1,8 +1,12 @@
-"""Create a rollout: check it against the fleet, place the stages' cut-offs, start it."""
+"""Create a rollout: check it against the fleet, place the stages' cut-offs, start it or propose it.
+
+Where released versions need two persons (`two_persons`), a rollout of one waits for another person. One of a version
+that is not released starts, for devices on the channel `dev`: a later release does not turn it into more.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from controller.domain.catalog import ModelVersion, PublishedVariant
@@ -11,13 +15,17 @@ from controller.domain.errors import Conflict, InvalidInput
 from controller.domain.fleet import Device, DeviceGroup
 from controller.domain.gates import GatePolicy
 from controller.domain.ids import PREFIXES, DeviceId, GroupId, RolloutId, VersionId
+from controller.domain.operators import two_persons_needed
+from controller.domain.planner import waits_for_approval
 from controller.domain.rollout import OPEN_STATES, Rollout, RolloutState
 from controller.domain.stages import cut_stages, parse_shares, position
 from controller.domain.variant_rules import VariantRules, rules_for
 from controller.store import catalog, groups, rollouts, variant_rules
+from controller.store.audit import record_audit
 from controller.store.database import Database, Transaction, add_event, record_change
 from controller.store.variants import published_variants
 from controller.use_cases.identity import new_id
+from controller.use_cases.two_persons import refuse_to_replace_approved_pin
 
 
 @dataclass(frozen=True)
@@ -41,12 +49,20 @@ class RolloutPreview:
 
 
 def create_rollout(
-    database: Database, request: RolloutRequest, *, now: datetime, validate_only: bool = False
+    database: Database,
+    request: RolloutRequest,
+    *,
+    now: datetime,
+    validate_only: bool = False,
+    two_persons: bool = False,
+    actor: str = "operator",
+    token_id: str = "",
 ) -> RolloutPreview:
     """Write the rollout and start it, or only say what it would be.
 
     InvalidInput: bad stages, a group that matches no device or only devices that cannot run the version.
     Conflict: the version is not ready, or another open rollout of the model has a device in common.
+    Forbidden(E_TWO_PERSON): one person alone would move a pin that two have decided.
     """
     shares = parse_shares(request.stages)
     with database.writing() as tx:
@@ -58,29 +74,63 @@ def create_rollout(
         if not able:
             raise _nobody(request, devices, incompatible)
         _refuse_overlap(tx, version, group, devices)
-        rollout_id = RolloutId(new_id(PREFIXES[RolloutId]))
-        rollout = Rollout(
-            id=rollout_id,
-            model_id=version.model_id,
-            model=version.model,
-            group_id=group.id,
-            from_version=_version_to_go_back_to(tx, version, able),
-            to_version=version.id,
-            state=RolloutState.RUNNING,
-            stages=cut_stages(shares, (position(rollout_id, device) for device in able)),
-            stage=0,
-            gate=request.gate,
-            generation=1,
-            created_at=now,
-            state_since=now,
+        released = any(variant.released for variant in published)
+        is_proposal = two_persons_needed(released=released, single_operator=not two_persons)
+        if two_persons and not is_proposal:
+            refuse_to_replace_approved_pin(tx, version, group)
+        rollout = _rollout(tx, version, group, able, shares, request.gate, now)
+        rollout = replace(
+            rollout,
+            state=RolloutState.PROPOSED if is_proposal else RolloutState.RUNNING,
+            proposed_by=actor,
+            proposed_with=token_id,
+            dev_only=two_persons and not is_proposal,
         )
         preview = RolloutPreview(rollout, incompatible)
         if not validate_only:
-            rollouts.insert_rollout(tx, rollout, f"stage 1 of {len(rollout.stages)} begins")
-            told = f"{request.model} version {request.version} to group {group.name}: {len(able)} devices"
-            add_event(tx, now, "operator", "rollout.created", rollout_id, told)
-            record_change(tx, now)
+            _write(tx, preview, request, actor=actor, now=now)
     return preview
+
+
+def _rollout(
+    tx: Transaction,
+    version: ModelVersion,
+    group: DeviceGroup,
+    able: dict[DeviceId, Device],
+    shares: Sequence[float],
+    gate: GatePolicy,
+    now: datetime,
+) -> Rollout:
+    rollout_id = RolloutId(new_id(PREFIXES[RolloutId]))
+    return Rollout(
+        id=rollout_id,
+        model_id=version.model_id,
+        model=version.model,
+        group_id=group.id,
+        from_version=_version_to_go_back_to(tx, version, able),
+        to_version=version.id,
+        state=RolloutState.RUNNING,
+        stages=cut_stages(shares, (position(rollout_id, device) for device in able)),
+        stage=0,
+        gate=gate,
+        generation=1,
+        created_at=now,
+        state_since=now,
+    )
+
+
+def _write(tx: Transaction, preview: RolloutPreview, request: RolloutRequest, *, actor: str, now: datetime) -> None:
+    rollout = preview.rollout
+    is_proposal = rollout.state is RolloutState.PROPOSED
+    begins = waits_for_approval(rollout) if is_proposal else f"stage 1 of {len(rollout.stages)} begins"
+    rollouts.insert_rollout(tx, rollout, begins)
+    kind = "rollout.proposed" if is_proposal else "rollout.created"
+    devices = rollout.stages[-1].devices
+    told = f"{request.model} version {request.version} to group {request.group}: {devices} devices"
+    add_event(tx, now, actor, kind, rollout.id, told)
+    asked = {"model": request.model, "version": request.version, "group": request.group, "devices": devices}
+    record_audit(tx, now, actor, kind, rollout.id, asked)
+    record_change(tx, now)
 
 
 def _published(tx: Transaction, version: ModelVersion) -> tuple[PublishedVariant, ...]:
@@ -108,7 +158,8 @@ def _split(
 ) -> tuple[dict[DeviceId, Device], dict[str, int]]:
     able, reasons = {}, Counter[str]()
     for device in devices:
-        found = select_variant(device.profile, published, rules_of(device))
+        can_unseal = device.encryption_key is not None
+        found = select_variant(device.profile, published, rules_of(device), can_unseal=can_unseal)
         if isinstance(found, Incompatible):
             reasons.update(found.reasons)
         else:

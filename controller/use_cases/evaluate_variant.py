@@ -9,10 +9,13 @@ from controller.artifacts.metric_plugins import metric_release
 from controller.domain.catalog import VariantEvent, VariantState
 from controller.domain.ids import VariantId
 from controller.domain.promise import POINT, Promise, broken, compared
+from controller.store.attestations import AttestationKind
 from controller.store.searches import search_by_id
+from controller.trust.lineage.provenance import GOLDEN_STEP
+from controller.use_cases.attest_work import attest_judgement, attest_step, step_run
 from controller.use_cases.compress_variant import judged_on_other_rows, recipe_of
 from controller.use_cases.remembered_work import Made, Piece, Remembered, once
-from controller.use_cases.variant_work import Finding, Job, Workshop, work_on
+from controller.use_cases.variant_work import Attested, Finding, Job, Workshop, work_on
 from device_agent.protocol.manifest import GOLDEN_FILE
 
 
@@ -53,15 +56,44 @@ def _evaluate(shop: Workshop, job: Job) -> Finding:
             "wire_bytes": sum((entry["packed"] or entry)["size_bytes"] for entry in files.values()),
             "error": why_not,
         },
+        attested=_attested(shop, job, promise, done, comparison, why_not),
     )
 
 
+def _attested(
+    shop: Workshop, job: Job, promise: Promise, done: Remembered, comparison: Comparison, why_not: str | None
+) -> Attested:
+    evaluation_sha256 = job.version.evaluation_sha256
+    data = {"evaluation": evaluation_sha256} if evaluation_sha256 else {}
+    files = _files(job)
+    parameters = {"rows": comparison.evaluation.golden_rows}
+    # The golden tensors are drawn by the job that judges; they come after every step of the recipe.
+    number = len(recipe_of(job).steps) + 1
+    drawn = attest_step(shop, step_run(job, number, GOLDEN_STEP, parameters, files, data, done))
+    judged = attest_judgement(
+        shop,
+        job,
+        done,
+        files=files,
+        data=data,
+        figures=comparison.evaluation.figures(),
+        promise=promise.to_json(),
+        why_not=why_not,
+        words=_words(comparison.evaluation),
+    )
+    return Attested(frozenset({AttestationKind.GOLDEN, AttestationKind.EVALUATION}), (drawn, judged))
+
+
+def _files(job: Job) -> dict[str, str]:
+    return {name: entry["sha256"] for name, entry in (job.claim.files or {}).items() if name != GOLDEN_FILE}
+
+
 def _judge(shop: Workshop, job: Job, metric: str) -> Remembered:
-    version, files = job.version, job.claim.files or {}
+    version = job.version
     held_out = version.evaluation_sha256 is not None and judged_on_other_rows(recipe_of(job), job.claim, version)
     depends_on = {
         "source": version.artifact_sha256,
-        "files": {name: entry["sha256"] for name, entry in files.items() if name != GOLDEN_FILE},
+        "files": _files(job),
         "evaluation": version.evaluation_sha256,
         "metric": metric,
         "metric_release": metric_release(metric),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from controller.domain.desired_state import desired_state
+from controller.domain.desired_state import DesiredState, desired_state
 from controller.domain.ids import DeviceId
 from controller.store.database import Database
 from controller.store.devices import load_devices
@@ -16,11 +16,14 @@ def explain_device(database: Database, name_or_id: str) -> dict[str, Any]:
     with database.reading() as tx:
         document = device_document(tx, name_or_id)
         policy, _ = load_policy(tx)
-        device = load_devices(tx, [DeviceId(document["id"])])[DeviceId(document["id"])]
-        refused = targets_of(tx, device.refused)
-    desired = desired_state(device, policy)
+        device = load_devices(tx, [DeviceId(document["id"])]).get(DeviceId(document["id"]))
+        refused = targets_of(tx, device.refused if device else ())
+    # A device that waits for approval, or was revoked, shall run nothing and is asked nothing.
+    desired = desired_state(device, policy) if device else DesiredState({}, {})
     return {
         "device": document["id"],
+        "state": document["state"],
+        "suspicion": document["suspicion"],
         "last_seen": document["last_seen"],
         "models": {model: list(words) for model, words in desired.explanation.items()},
         "slots": {

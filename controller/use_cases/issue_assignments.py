@@ -21,12 +21,13 @@ from controller.domain.assignments import (
 )
 from controller.domain.desired_state import DesiredState, Policy, SlotChoice, desired_state
 from controller.domain.fleet import Device
-from controller.domain.ids import DeviceId
-from controller.store import assignments, changes, devices
+from controller.domain.ids import DeviceId, VersionId
+from controller.store import assignments, changes, devices, rollouts
 from controller.store.assignments import NewOutcome, StoredAssignment
 from controller.store.database import Database, Transaction, record_change
 from controller.store.policy import PolicySnapshot, load_policy
 from controller.trust.director import Director
+from controller.trust.signer.interface import KeyWish
 from device_agent.protocol.assignment import VALIDITY, Assignment, SlotAssignment
 
 
@@ -70,6 +71,7 @@ def issue_assignments(
     """Return the good assignment of every device, signed anew where there is none. Unknown devices are left out.
 
     `known` is a policy that the caller keeps up to date by the change log; None has it read from the database.
+    SignerRefused, and nothing is issued, when the signer does not sign what was decided.
     """
     with database.reading() as tx:
         seq = changes.last_seq(tx)
@@ -111,17 +113,18 @@ def _issue(
     if not due:
         return {}
     at_rest = assignments.manifests_at_rest(tx, due)
-    issued, signed, outcomes = {}, [], []
-    for finding in due.values():
-        assignment = _write(finding, poll_s, now)
-        envelope = director.sign(assignment)
+    keys = _wrapped_keys(director, due)
+    written = [_write(finding, poll_s, now, keys) for finding in due.values()]
+    approvals = rollouts.approvals_of_versions(tx, _released_versions(due))
+    signed = list(zip(written, director.sign_all(written, approvals), strict=True))
+    issued, outcomes = {}, []
+    for finding, (assignment, envelope) in zip(due.values(), signed, strict=True):
         taken = _outcomes(finding, assignment, policy, at_rest)
         took = finding.device.took | {one.rollout_id for one in taken if one.rollout_id}
         stored = StoredAssignment(
             finding.device.id, assignment.counter, manifests_of(finding.desired), envelope, assignment.issued
         )
         issued[finding.device.id] = _current(replace(finding.device, took=took), stored, policy)
-        signed.append((assignment, envelope))
         outcomes += taken
     assignments.save_assignments(tx, signed)
     assignments.insert_outcomes(tx, outcomes)
@@ -129,23 +132,54 @@ def _issue(
     return issued
 
 
-def _write(finding: _Finding, poll_s: float, now: datetime) -> Assignment:
+def _released_versions(due: dict[DeviceId, _Finding]) -> set[VersionId]:
+    """Return the released versions that are assigned: a signer that has approvers asks for people's word on them."""
+    choices = (choice for finding in due.values() for choice in finding.desired.slots.values())
+    return {choice.variant.version_id for choice in choices if choice.variant and choice.variant.released}
+
+
+def _wrapped_keys(director: Director, due: dict[DeviceId, _Finding]) -> dict[tuple[DeviceId, str], str]:
+    """Return the keys to sealed models by device and slot. Each time they are other texts, which no device minds."""
+    wanted = {
+        (device_id, slot): KeyWish(
+            choice.variant.content_key, choice.variant.manifest_sha256, device_id, finding.device.encryption_key or ""
+        )
+        for device_id, finding in due.items()
+        for slot, choice in finding.desired.slots.items()
+        if choice.variant and choice.variant.content_key
+    }
+    return dict(zip(wanted, director.wrap_content_keys([*wanted.values()]), strict=True)) if wanted else {}
+
+
+def _write(finding: _Finding, poll_s: float, now: datetime, keys: dict[tuple[DeviceId, str], str]) -> Assignment:
     issued = now.replace(microsecond=0)
     return Assignment(
         device=finding.device.id,
         counter=next_counter(finding.stored.counter if finding.stored else 0, now),
         issued=issued,
         expires=issued + VALIDITY,
-        slots={slot: _slot(choice) for slot, choice in finding.desired.slots.items()},
+        slots={
+            slot: _slot(choice, keys.get((finding.device.id, slot))) for slot, choice in finding.desired.slots.items()
+        },
         poll_s=poll_s,
+        hardware=finding.device.profile.name,
+        channel=finding.device.profile.channel,
     )
 
 
-def _slot(choice: SlotChoice) -> SlotAssignment | None:
+def _slot(choice: SlotChoice, content_key: str | None) -> SlotAssignment | None:
     variant = choice.variant
     if variant is None:
         return None
-    return SlotAssignment(variant.target, variant.manifest_bytes, variant.manifest_sha256, choice.soak_s, choice.reason)
+    return SlotAssignment(
+        variant.target,
+        variant.manifest_bytes,
+        variant.manifest_sha256,
+        choice.soak_s,
+        choice.reason,
+        variant.release,
+        content_key or None,
+    )
 
 
 def _outcomes(

@@ -7,6 +7,7 @@ from controller.artifacts.recipes import RECIPES, Recipe, check_names, parse_rec
 from controller.domain.errors import Conflict, InvalidInput
 from controller.domain.ids import PREFIXES, RecipeId
 from controller.store import recipes as stored
+from controller.store.audit import record_audit
 from controller.store.database import Database, Transaction, add_event
 from controller.use_cases.identity import new_id
 
@@ -32,7 +33,7 @@ def chosen_recipes(tx: Transaction, names: Sequence[str], *, has_inputs: bool) -
     return chosen
 
 
-def create_recipe(database: Database, document: dict[str, object], *, now: datetime) -> Recipe:
+def create_recipe(database: Database, document: dict[str, object], *, now: datetime, actor: str = "operator") -> Recipe:
     """Write the recipe as its name's next version, and return it.
 
     InvalidInput(`recipe_invalid`) names what does not fit; Conflict when the name is a built-in one's.
@@ -46,5 +47,6 @@ def create_recipe(database: Database, document: dict[str, object], *, now: datet
         recipe_id = RecipeId(new_id(PREFIXES[RecipeId]))
         row = {"id": recipe_id, "name": recipe.name, "version": number, "document": recipe.to_json()}
         stored.insert_recipe(tx, {**row, "created_at": now})
-        add_event(tx, now, "operator", "recipe.added", recipe_id, f"recipe {recipe.name} version {number}")
+        add_event(tx, now, actor, "recipe.added", recipe_id, f"recipe {recipe.name} version {number}")
+        record_audit(tx, now, actor, "recipe.added", recipe_id, {"recipe": recipe.name, "version": number})
     return recipe

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +42,7 @@ class Piece:
     @property
     def key(self) -> str:
         """Return the digest that the result is remembered under."""
-        identity = {"kind": self.kind, "libraries": _libraries(), **self.depends_on}
+        identity = {"kind": self.kind, "libraries": libraries(), **self.depends_on}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
@@ -54,6 +54,10 @@ class Remembered:
     files: dict[str, str]
     seconds: float
     reused: bool
+    key: str
+    """The digest of everything that the result depends on."""
+    at: datetime
+    """When it was found."""
 
 
 def once(shop: Workshop, job: Job, piece: Piece, work: Callable[[Path, Heartbeat], Made]) -> Remembered:
@@ -63,7 +67,7 @@ def once(shop: Workshop, job: Job, piece: Piece, work: Callable[[Path, Heartbeat
     while True:
         known = _known(shop, key)
         if known:
-            return _reused(watch, known)
+            return _reused(watch, key, known)
         if _reserve(shop, job, key):
             break
         watch.waits("another worker is at the same piece of work; waiting for it")
@@ -72,17 +76,27 @@ def once(shop: Workshop, job: Job, piece: Piece, work: Callable[[Path, Heartbeat
         # Whoever had it reserved may have finished between the two looks.
         known = _known(shop, key)
         if known:
-            return _reused(watch, known)
+            return _reused(watch, key, known)
         found = _do(shop, job, piece, watch, work)
     finally:
         with shop.database.writing() as tx:
             release_lease(tx, _lease(key), job.claim.id)
-    return Remembered(found.result, found.files, found.seconds, reused=False)
+    return _remembered(key, found, reused=False)
 
 
-def _reused(watch: Watch, known: JobResult) -> Remembered:
+@cache
+def libraries() -> dict[str, str]:
+    """Return the releases of the libraries that results depend on, by name."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def _reused(watch: Watch, key: str, known: JobResult) -> Remembered:
     watch.remembers(known.seconds)
-    return Remembered(known.result, known.files, known.seconds, reused=True)
+    return _remembered(key, known, reused=True)
+
+
+def _remembered(key: str, found: JobResult, *, reused: bool) -> Remembered:
+    return Remembered(found.result, found.files, found.seconds, reused=reused, key=key, at=found.created_at)
 
 
 def _known(shop: Workshop, key: str) -> JobResult | None:
@@ -105,21 +119,15 @@ def _do(shop: Workshop, job: Job, piece: Piece, watch: Watch, work: Callable[[Pa
         result, files = work(scratch, heartbeat)
         stored = {name: shop.blobs.add_file(path) for name, path in files.items()}
     # Through JSON and back, so that what is new looks like what is remembered.
-    found = JobResult(
-        json.loads(json.dumps(result)), {name: blob.sha256 for name, blob in stored.items()}, watch.seconds
-    )
     now = shop.clock()
+    made = {name: blob.sha256 for name, blob in stored.items()}
+    found = JobResult(json.loads(json.dumps(result)), made, watch.seconds, now)
     with shop.database.writing() as tx:
         for blob in stored.values():
             put_artifact(tx, blob.sha256, blob.size_bytes, now)
-        job_results.save_result(tx, piece.key, piece.kind, found, now)
+        job_results.save_result(tx, piece.key, piece.kind, found)
     return found
 
 
 def _lease(key: str) -> str:
     return f"work:{key[:48]}"
-
-
-@cache
-def _libraries() -> dict[str, str]:
-    return {name: version(name) for name in LIBRARIES}

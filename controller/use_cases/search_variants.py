@@ -15,6 +15,7 @@ from controller.domain.errors import Conflict, InvalidInput
 from controller.domain.ids import PREFIXES, SearchId, VariantId
 from controller.domain.search import Plan, SearchState, parse_budget, plan
 from controller.store import catalog, searches, variants
+from controller.store.audit import record_audit
 from controller.store.costs import device_classes
 from controller.store.database import Database, Transaction, add_event
 from controller.store.searches import Search
@@ -39,6 +40,7 @@ def start_search(
     publish: bool = True,
     recipes: Sequence[str] | None = None,
     now: datetime,
+    actor: str = "operator",
 ) -> SearchId:
     """Begin a search; its first candidates are asked for in the next round.
 
@@ -72,7 +74,9 @@ def start_search(
         }
         searches.insert_search(tx, row)
         told = f"{model} version {number}: searching for a variant with {budget or 'no limits'} on {profile}"
-        add_event(tx, now, "operator", "search.started", version.id, told)
+        add_event(tx, now, actor, "search.started", version.id, told)
+        asked = {"model": model, "version": number, "budget": budget, "profile": profile}
+        record_audit(tx, now, actor, "search.started", search_id, asked)
     return search_id
 
 

@@ -21,10 +21,12 @@ from controller.domain.errors import InvalidInput, Unavailable
 from controller.domain.ids import VariantId
 from controller.store import catalog, variants
 from controller.store.artifacts import put_artifact
+from controller.store.attestations import Attestation, AttestationKind, forget_attestations, put_attestations
 from controller.store.database import Database, Transaction, add_event
 from controller.store.tables import Row
 from controller.store.variants import Claim, LeaseLost
-from controller.trust.image_repository import ImageRepository
+from controller.trust.images.image_repository import ImageRepository
+from controller.trust.signer.interface import OnlineSigner
 from controller.use_cases.task_queue import TaskQueue
 from device_agent.protocol.manifest import GOLDEN_FILE
 
@@ -44,6 +46,7 @@ class Workshop:
     database: Database
     blobs: BlobStore
     image_repository: ImageRepository
+    signer: OnlineSigner
     tasks: TaskQueue
     clock: Callable[[], datetime]
     owner: str
@@ -82,6 +85,15 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Attested:
+    """What is stated of a finding, in place of what an earlier attempt at the same work stated."""
+
+    kinds: frozenset[AttestationKind]
+    """Statements of these kinds about the variant are replaced."""
+    statements: tuple[Attestation, ...]
+
+
+@dataclass(frozen=True)
 class Finding:
     """What a step found: the event for the table, words for the history, columns, new artifacts."""
 
@@ -89,6 +101,7 @@ class Finding:
     message: str
     values: Row = field(default_factory=dict)
     artifacts: tuple[StoredBlob, ...] = ()
+    attested: Attested | None = None
     publish: Callable[[Transaction, datetime], None] | None = None
     """What else belongs into the transaction that writes the finding; runs after the fence, last of all."""
 
@@ -166,6 +179,9 @@ def _write(shop: Workshop, job: Job, finding: Finding) -> VariantState:
         for stored in finding.artifacts:
             put_artifact(tx, stored.sha256, stored.size_bytes, now)
         variants.finish(tx, job.claim, state, finding.values, now)
+        if finding.attested:
+            forget_attestations(tx, job.claim.id, finding.attested.kinds)
+            put_attestations(tx, job.version.id, job.claim.id, finding.attested.statements, now)
         add_event(tx, now, "worker", f"variant.{state}", job.version.id, f"{job.name}: {finding.message}")
         if finding.publish:
             finding.publish(tx, now)

@@ -4,7 +4,6 @@
 settings. The page refreshes itself by fetching its own main part (`/?part=overview`).
 """
 
-import hmac
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,23 +26,25 @@ HEADERS = {
 }
 
 Facts = Callable[[Request], dict[str, Any]]
-Token = Callable[[Request], str]
+SignIn = Callable[[Request, str], bool]
+"""Tells whether the token that is shown with a request lets somebody read the pages."""
 
 
-def make_router(overview: Facts, operator_token: Token) -> APIRouter:
+def make_router(overview: Facts, may_read: SignIn, notice: str | None = None) -> APIRouter:
     """Return the routes of the pages.
 
-    `overview` gives what GET /api/v1/overview answers; `operator_token` gives the token that lets people in.
+    `overview` gives what GET /api/v1/overview answers; `may_read` says which tokens let people in; `notice` is a line
+    that the pages show permanently.
     """
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
     def page(request: Request, token: str | None = None, part: str | None = None) -> Response:
-        turned_away = turn_away(request, token, operator_token(request))
+        turned_away = turn_away(request, token, may_read)
         if turned_away:
             return turned_away
         template = "overview.html" if part == "overview" else "page.html"
-        return html(template, 200, overview=overview(request))
+        return html(template, 200, overview=overview(request), notice=notice)
 
     @router.get("/static/{name}")
     def static(name: str) -> Response:
@@ -54,18 +55,14 @@ def make_router(overview: Facts, operator_token: Token) -> APIRouter:
     return router
 
 
-def turn_away(request: Request, token: str | None, expected: str) -> Response | None:
-    """Return the answer to who does not show the operator's cookie, or brings the token for it; None for who does."""
+def turn_away(request: Request, token: str | None, may_read: SignIn) -> Response | None:
+    """Return the answer to who does not show an operator's cookie, or brings the token for it; None for who does."""
     if token is not None:
-        return _let_in(request, token) if is_operator(token, expected) else _refuse("That token is not the right one.")
-    if not is_operator(request.cookies.get(COOKIE, ""), expected):
+        return _let_in(request, token) if may_read(request, token) else _refuse("That token lets nobody read this.")
+    shown = request.cookies.get(COOKIE, "")
+    if not shown or not may_read(request, shown):
         return _refuse("This page is for operators.")
     return None
-
-
-def is_operator(shown: str, expected: str) -> bool:
-    """Tell whether what was shown is the operator's token, in a time that does not tell how much of it is right."""
-    return bool(expected) and hmac.compare_digest(shown.encode(), expected.encode())
 
 
 def ago(moment: datetime | str, now: datetime | None = None) -> str:
@@ -91,7 +88,7 @@ def stage_rows(rollout: dict[str, Any]) -> list[dict[str, Any]]:
     for number, stage in enumerate(rollout["stages"], start=1):
         if number < rollout["stage"] or rollout["state"] == "succeeded":
             mark = "passed"
-        elif number > rollout["stage"]:
+        elif number > rollout["stage"] or rollout["state"] == "proposed":
             mark = "waits"
         else:
             mark = "stopped" if ended_badly else "now"

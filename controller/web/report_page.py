@@ -12,17 +12,18 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from controller.web import figures, report_charts
-from controller.web.pages import HEADERS, Token, add_filters, html, render, turn_away
+from controller.web.pages import HEADERS, SignIn, add_filters, html, render, turn_away
 
 Report = Callable[[Request, str, int], dict[str, Any] | None]
 FILE_TYPES = {"html": "text/html; charset=utf-8", "json": "application/json"}
 _STYLE = (Path(__file__).parent / "static" / "page.css").read_text()
 
 
-def make_router(report: Report, operator_token: Token) -> APIRouter:
+def make_router(report: Report, may_read: SignIn, notice: str | None = None) -> APIRouter:
     """Return the routes of the report's page.
 
-    `report` gives what GET /api/v1/models/NAME/versions/NUMBER/report answers, None where there is no such version.
+    `report` gives what GET /api/v1/models/NAME/versions/NUMBER/report answers, None where there is no such version;
+    `notice` is a line that the page shows permanently.
     """
     router = APIRouter(include_in_schema=False)
 
@@ -35,7 +36,7 @@ def make_router(report: Report, operator_token: Token) -> APIRouter:
         part: str | None = None,
         format: Literal["html", "json"] | None = None,  # noqa: A002 -- it is the query's name
     ) -> Response:
-        turned_away = turn_away(request, token, operator_token(request))
+        turned_away = turn_away(request, token, may_read)
         if turned_away:
             return turned_away
         found = report(request, name, number)
@@ -43,7 +44,8 @@ def make_router(report: Report, operator_token: Token) -> APIRouter:
             return html("missing.html", 404)
         if format:
             return report_file(found, format)
-        return html("report_body.html" if part == "report" else "report.html", 200, report=found, on_page=True)
+        template = "report_body.html" if part == "report" else "report.html"
+        return html(template, 200, report=found, on_page=True, notice=notice)
 
     return router
 

@@ -1,4 +1,4 @@
-"""Keeps the embedded worker running beside the server, and wakes it when there is work."""
+"""Keeps a child running beside the server, the embedded worker or signer, and wakes the worker when there is work."""
 
 import os
 import subprocess
@@ -23,14 +23,25 @@ _log = structlog.get_logger()
 class Supervisor:
     """Starts the child, restarts it with growing pauses when it dies, and ends it with the server."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None, command: Sequence[str] = COMMAND) -> None:
-        """Take the child's environment, None for this process's at the time of each start."""
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
+        name: str = "worker",
+    ) -> None:
+        """Take the child's environment, None for this process's at the time of each start, its command and its name.
+
+        The child must end when its standard input does.
+        """
         self._environment = environment
         self._command = command
+        self._name = name
+        self.failures = 0
+        """How often the child has ended by itself."""
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+        self._thread = threading.Thread(target=self._supervise, name=f"{name} supervisor", daemon=True)
 
     @property
     def pid(self) -> int | None:
@@ -79,7 +90,8 @@ class Supervisor:
                 return
             lived_long = time.monotonic() - started_s > HEALTHY_AFTER_S
             pause_s = BACK_OFF_S if lived_long else min(2 * pause_s, BACK_OFF_MAX_S)
-            _log.error("the worker ended; it is started again", exit_code=exit_code, pause_s=pause_s)
+            self.failures += 1
+            _log.error(f"the {self._name} ended; it is started again", exit_code=exit_code, pause_s=pause_s)
             self._stopping.wait(pause_s)
 
     def _spawn(self) -> subprocess.Popen[bytes] | None:

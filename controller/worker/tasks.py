@@ -49,6 +49,7 @@ def workshop(services: Services, owner: str, app: Celery) -> Workshop:
         database=services.database,
         blobs=services.blobs,
         image_repository=services.image_repository,
+        signer=services.signer,
         tasks=CeleryTaskQueue(app),
         clock=services.clock,
         owner=owner,

@@ -6,10 +6,11 @@ Rules, checked in this order, the first that fails decides:
  1. at most ASSIGNMENT_BYTES_MAX bytes, a DSSE envelope (secure-systems-lab DSSE v1), our payload type
  2. signed by the threshold of distinct director keys
  3. the payload has every field in its form
- 4. it names this device
- 5. its counter is not below the highest one seen under the same director keys, and an equal counter has
+ 4. it names this device, the class of hardware that this device is, and the channel that its owner chose
+ 5. every slot's target lies in a channel that this device accepts (`Channel`)
+ 6. its counter is not below the highest one seen under the same director keys, and an equal counter has
     equal content (Uptane standard, section "Full verification", step on version numbers)
- 6. it was not issued in the future (ISSUED_AHEAD) and has not expired
+ 7. it was not issued in the future (ISSUED_AHEAD) and has not expired
 
 The counter's memory is tied to the director keys, so that rotating them recovers from a fast-forward.
 """
@@ -20,10 +21,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NewType
 
-from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import VerificationError
 from tuf.api.metadata import Root
 
+from device_agent.protocol.channels import Channel
+from device_agent.protocol.dsse import open_envelope
 from device_agent.protocol.errors import Code, ProtocolError
 from device_agent.protocol.fields import SHA256_HEX, Fields, format_utc
 from device_agent.protocol.manifest import NAME
@@ -46,6 +47,10 @@ class SlotAssignment:
     """How long the model must stay healthy on the device before it counts as healthy."""
     reason: str
     """What decided it, for people: `rollout ro_... stage 2` or `pin pi_...`."""
+    release: int
+    """The release counter, which is the version's number; the image repository must sign the same one."""
+    content_key: str | None = None
+    """The key of the sealed artifacts, wrapped for this device alone (base64); None where nothing is sealed."""
 
     @classmethod
     def read(cls, fields: Fields) -> "SlotAssignment":
@@ -56,6 +61,8 @@ class SlotAssignment:
             fields.text("sha256", pattern=SHA256_HEX),
             fields.number("soak_s", most=30 * 86_400),
             fields.text("reason", most=256),
+            fields.integer("release", least=1),
+            fields.optional_text("content_key", most=4096),
         )
 
 
@@ -70,6 +77,10 @@ class Assignment:
     slots: dict[str, SlotAssignment | None]
     poll_s: float
     """How often the controller asks this device to poll; the agent clamps it to its own bounds."""
+    hardware: str
+    """Name of the device's profile."""
+    channel: Channel
+    """The channel that the device was enrolled for."""
 
     def to_payload(self) -> bytes:
         """Return the bytes that are signed."""
@@ -79,8 +90,11 @@ class Assignment:
             "counter": self.counter,
             "issued": format_utc(self.issued),
             "expires": format_utc(self.expires),
-            "slots": {name: slot and vars(slot) for name, slot in self.slots.items()},
-            "poll_s": self.poll_s,
+            # Seconds are written as `60.0` whoever made the number, or one assignment would have two encodings.
+            "slots": {name: slot and {**vars(slot), "soak_s": float(slot.soak_s)} for name, slot in self.slots.items()},
+            "poll_s": float(self.poll_s),
+            "hardware": self.hardware,
+            "channel": self.channel,
         }
         return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
@@ -120,21 +134,34 @@ def parse_assignment(payload: bytes) -> Assignment:
         expires=fields.moment("expires"),
         slots=slots,
         poll_s=fields.number("poll_s", least=0.05, most=86_400),
+        hardware=fields.text("hardware", pattern=NAME),
+        channel=fields.one_of("channel", Channel),
     )
 
 
+@dataclass(frozen=True)
+class Recipient:
+    """What a device knows of itself, and what an assignment for it must say."""
+
+    device: str
+    hardware: str
+    """Name of its profile."""
+    channel: Channel
+
+
 def verify_assignment(
-    raw: bytes, *, root: Root, device: str, mark: CounterMark | None, now: datetime
+    raw: bytes, *, root: Root, recipient: Recipient, mark: CounterMark | None, now: datetime
 ) -> tuple[VerifiedAssignment, CounterMark]:
     """Check the envelope by the rules above; return the assignment and the mark to store before acting.
 
-    `root` is the director's verified root, `mark` the last stored one, `now` the device's best knowledge of
-    time. Raises ProtocolError with the code of the first rule that fails.
+    `root` is the director's verified root, `recipient` what this device is, `mark` the last stored one, `now` the
+    device's best knowledge of time. Raises ProtocolError with the code of the first rule that fails.
     """
-    payload = _authentic_payload(raw, root)
+    payload = open_envelope(
+        raw, root=root, payload_type=PAYLOAD_TYPE, bytes_max=ASSIGNMENT_BYTES_MAX, role="assignment"
+    )
     assignment = parse_assignment(payload)
-    if assignment.device != device:
-        raise _refused(Code.WRONG_DEVICE, f"it is for {assignment.device}, this is {device}")
+    _check_recipient(assignment, recipient)
     seen = CounterMark(director_epoch(root), assignment.counter, hashlib.sha256(payload).hexdigest())
     if mark and mark.epoch == seen.epoch:
         if seen.counter < mark.counter:
@@ -148,26 +175,17 @@ def verify_assignment(
     return VerifiedAssignment(assignment), seen
 
 
-def _authentic_payload(raw: bytes, root: Root) -> bytes:
-    if len(raw) > ASSIGNMENT_BYTES_MAX:
-        raise _refused(Code.ENDLESS_DATA, f"{len(raw)} bytes; at most {ASSIGNMENT_BYTES_MAX}")
-    try:
-        envelope = Envelope.from_dict(json.loads(raw))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _refused(Code.MALFORMED, f"not a DSSE envelope: {error!r}") from error
-    if envelope.payload_type != PAYLOAD_TYPE:
-        raise _refused(Code.WRONG_TYPE, f"payload type {envelope.payload_type!r}; expected {PAYLOAD_TYPE}")
-    role = root.roles["targets"]
-    keys = [root.keys[keyid] for keyid in role.keyids]
-    if len({json.dumps(key.keyval, sort_keys=True) for key in keys}) != len(keys):
-        # One private key under two ids would satisfy a threshold of two.
-        raise _refused(Code.KEY_REUSE, "the director's root names one key twice")
-    try:
-        envelope.verify(keys, role.threshold)
-    except (VerificationError, ValueError) as error:
-        raise _refused(Code.SIGNATURE, str(error)) from error
-    payload: bytes = envelope.payload
-    return payload
+def _check_recipient(assignment: Assignment, own: Recipient) -> None:
+    if assignment.device != own.device:
+        raise _refused(Code.WRONG_DEVICE, f"it is for {assignment.device}, this is {own.device}")
+    if assignment.hardware != own.hardware:
+        raise _refused(Code.WRONG_HARDWARE, f"it is for a {assignment.hardware}, this is a {own.hardware}")
+    if assignment.channel != own.channel:
+        raise _refused(Code.CHANNEL, f"it is for the channel {assignment.channel}, this device is on {own.channel}")
+    for slot, assigned in assignment.slots.items():
+        if assigned and not own.channel.accepts(assigned.target):
+            message = f"slot {slot} is assigned {assigned.target}, and this device is on channel {own.channel}"
+            raise _refused(Code.CHANNEL, message)
 
 
 def _refused(code: Code, message: str) -> ProtocolError:

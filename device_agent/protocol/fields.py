@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from device_agent.protocol.errors import Code, ProtocolError
@@ -21,14 +22,20 @@ def is_storable(text: str) -> bool:
     return _UNSTORABLE.search(text) is None
 
 
+@lru_cache(maxsize=256)
 def format_utc(moment: datetime) -> str:
     """Return the moment as RFC 3339 in UTC with whole seconds, the only form used on the wire."""
     return moment.astimezone(UTC).strftime(TIMESTAMP_FORMAT)
 
 
+@lru_cache(maxsize=256)
 def parse_utc(text: str) -> datetime:
     """Return the moment written by `format_utc`; ValueError for any other form."""
-    return datetime.strptime(text, TIMESTAMP_FORMAT).replace(tzinfo=UTC)
+    # Not strptime, and remembered: thousands of assignments a second are checked, most of them of one moment.
+    moment = datetime.fromisoformat(text) if text.endswith("Z") else None
+    if moment is None or format_utc(moment) != text:
+        raise ValueError(f"{text!r} does not match {TIMESTAMP_FORMAT}")
+    return moment
 
 
 def _is_text(value: object) -> bool:

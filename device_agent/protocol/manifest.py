@@ -11,6 +11,7 @@ from typing import Any
 
 from device_agent.protocol.errors import Code, ProtocolError
 from device_agent.protocol.fields import SHA256_HEX, Fields
+from device_agent.protocol.sealed_form import sealed_length
 
 MANIFEST_BYTES_MAX = 256 * 1024
 """Larger manifests are refused before they are read; 4 MB of chunk hashes would be a 16 GB model."""
@@ -26,6 +27,10 @@ XZ = "xz"
 """An xz stream within the bounds of `packing.unpack`."""
 ENCODINGS = (XZ,)
 """Packed forms that devices of this release can unpack."""
+SEALED = "aes-256-gcm-stream"
+"""The form of `sealed_form`, made and opened by `sealing`."""
+CONTENT_KEY_ID = re.compile(r"[a-z]{2}_[A-Za-z0-9_.-]{1,60}")
+"""Names a content key; the key itself is nowhere but with the signer."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,37 @@ class Packed:
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """An artifact's bytes as they travel, encrypted: of its packed form where there is one, else of the artifact."""
+
+    encoding: str
+    """SEALED."""
+    length: int
+    sha256: str
+    chunks: tuple[str, ...]
+
+    @classmethod
+    def read(cls, fields: Fields, name: str, length: int) -> "Sealed":
+        """Read the sealed form of `length` bytes.
+
+        INCOMPATIBLE for an encoding that this release does not know: a newer agent may.
+        """
+        encoding = fields.text("encoding", pattern=NAME)
+        if encoding != SEALED:
+            raise ProtocolError(
+                Code.INCOMPATIBLE, f"{name} is sealed as {encoding!r}; this release opens {SEALED}", role="manifest"
+            )
+        sealed = cls(encoding, *_content(fields, f"the sealed {name}"))
+        if sealed.length != sealed_length(length):
+            raise ProtocolError(
+                Code.MALFORMED,
+                f"the sealed {name} has {sealed.length} bytes; of {length} bytes it has {sealed_length(length)}",
+                role="manifest",
+            )
+        return sealed
+
+
+@dataclass(frozen=True)
 class ArtifactEntry:
     """Immutable bytes that the device needs, under the file name it stores them as."""
 
@@ -71,23 +107,47 @@ class ArtifactEntry:
     chunks: tuple[str, ...]
     packed: Packed | None = None
     """The form that travels, where it is worth packing; None where the artifact travels as it is."""
+    sealed: Sealed | None = None
+    """What travels instead of either where the model is sealed."""
 
     @classmethod
     def read(cls, fields: Fields) -> "ArtifactEntry":
         """Read and check one entry; the number of chunk hashes must fit the length."""
-        name = fields.text("name", pattern=FILE_NAME)
+        name = _file_name(fields, "name")
         length, sha256, chunks = _content(fields, name)
-        packed = fields.optional_child("packed")
-        return cls(name, length, sha256, chunks, Packed.read(packed, name, length) if packed else None)
+        packed, sealed = fields.optional_child("packed"), fields.optional_child("sealed")
+        form = Packed.read(packed, name, length) if packed else None
+        within = form.length if form else length
+        return cls(name, length, sha256, chunks, form, Sealed.read(sealed, name, within) if sealed else None)
+
+    @property
+    def clear(self) -> "ArtifactEntry | Packed":
+        """What would travel if nothing were sealed."""
+        return self.packed or self
+
+    @property
+    def travels(self) -> "ArtifactEntry | Packed | Sealed":
+        """What a device downloads."""
+        return self.sealed or self.clear
 
     @property
     def wire_bytes(self) -> int:
         """How much a device downloads for it when it has nothing yet."""
-        return self.packed.length if self.packed else self.length
+        return self.travels.length
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry as the manifest holds it; without a packed form it says nothing of one."""
-        return {name: value for name, value in asdict(self).items() if name != "packed" or value is not None}
+        """Return the entry as the manifest holds it; of a form that it does not have it says nothing."""
+        forms = {"packed", "sealed"}
+        return {name: value for name, value in asdict(self).items() if name not in forms or value is not None}
+
+
+def _file_name(fields: Fields, name: str) -> str:
+    """Read a base name; MANIFEST_PATH for a path, which would lead out of the model's folder."""
+    value = fields.text(name, most=1024)
+    if not FILE_NAME.fullmatch(value):
+        message = f"{name} is {value[:80]!r}; expected a file name like {FILE_NAME.pattern}, without any folder"
+        raise ProtocolError(Code.MANIFEST_PATH, message, role="manifest")
+    return value
 
 
 def _content(fields: Fields, what: str) -> tuple[int, str, tuple[str, ...]]:
@@ -160,11 +220,24 @@ class Behaviour:
         """Read the signed behaviour."""
         evaluation = fields.raw("evaluation")
         return cls(
-            fields.optional_text("golden", pattern=FILE_NAME),
+            None if fields.raw("golden") is None else _file_name(fields, "golden"),
             fields.number("absolute_tolerance"),
             fields.number("relative_tolerance"),
             evaluation if isinstance(evaluation, dict) else {},
         )
+
+
+@dataclass(frozen=True)
+class LineageEntry:
+    """The signed statements of how the artifacts were made, by content. Devices carry it and decide nothing on it."""
+
+    length: int
+    sha256: str
+
+    @classmethod
+    def read(cls, fields: Fields) -> "LineageEntry":
+        """Read the entry."""
+        return cls(fields.integer("length", least=1), fields.text("sha256", pattern=SHA256_HEX))
 
 
 @dataclass(frozen=True)
@@ -183,6 +256,10 @@ class Manifest:
     behaviour: Behaviour
     recipe: dict[str, Any]
     source_sha256: str
+    lineage: LineageEntry | None = None
+    """None where nobody has stated how the artifacts were made."""
+    content_key: str | None = None
+    """Names the key that every artifact is sealed with; None where none is."""
 
     @property
     def artifact_bytes(self) -> int:
@@ -198,6 +275,11 @@ class Manifest:
         """Return the one encoding that is signed: sorted keys, no spaces, UTF-8."""
         artifacts = [entry.to_json() for entry in self.artifacts]
         document = {"schema": 1, **asdict(self), "artifacts": artifacts}
+        if self.lineage is None:
+            # Manifests from before there was lineage keep their bytes.
+            del document["lineage"]
+        if self.content_key is None:
+            del document["content_key"]
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -206,19 +288,24 @@ def target_path(model: str, version: int, variant: str, channel: str = "dev") ->
     return f"{channel}/{model}/{version}/{variant}/manifest.json"
 
 
+def in_channel(target: str, channel: str) -> str:
+    """Return the same manifest's target path in another channel."""
+    return f"{channel}/{target.partition('/')[2]}"
+
+
 def parse_manifest(raw: bytes) -> Manifest:
     """Read a manifest strictly; ProtocolError(MALFORMED) names the field that does not fit."""
     if len(raw) > MANIFEST_BYTES_MAX:
         raise ProtocolError(Code.ENDLESS_DATA, f"manifest has {len(raw)} bytes; at most {MANIFEST_BYTES_MAX}")
     fields = Fields.from_json(raw, "manifest")
     fields.integer("schema", least=1, most=1)
-    recipe = fields.raw("recipe")
+    recipe, lineage = fields.raw("recipe"), fields.optional_child("lineage")
     manifest = Manifest(
         model=fields.text("model", pattern=NAME),
         version=fields.integer("version", least=1),
         variant=fields.text("variant", pattern=NAME),
         format=fields.text("format", pattern=NAME),
-        main=fields.text("main", pattern=FILE_NAME),
+        main=_file_name(fields, "main"),
         artifacts=fields.children("artifacts", ArtifactEntry.read, most=64),
         inputs=fields.children("inputs", TensorSpec.read, most=256),
         outputs=fields.children("outputs", TensorSpec.read, most=256),
@@ -226,7 +313,14 @@ def parse_manifest(raw: bytes) -> Manifest:
         behaviour=Behaviour.read(fields.child("behaviour")),
         recipe=recipe if isinstance(recipe, dict) else {},
         source_sha256=fields.text("source_sha256", pattern=SHA256_HEX),
+        lineage=LineageEntry.read(lineage) if lineage else None,
+        content_key=fields.optional_text("content_key", pattern=CONTENT_KEY_ID, most=64),
     )
+    _check_artifacts(manifest)
+    return manifest
+
+
+def _check_artifacts(manifest: Manifest) -> None:
     names = [entry.name for entry in manifest.artifacts]
     wanted = {manifest.main, *filter(None, [manifest.behaviour.golden])}
     if len(set(names)) != len(names) or not wanted <= set(names):
@@ -235,4 +329,11 @@ def parse_manifest(raw: bytes) -> Manifest:
             f"artifacts {names} must be distinct and include {sorted(wanted)}",
             role="manifest",
         )
-    return manifest
+    plain = [entry.name for entry in manifest.artifacts if entry.sealed is None]
+    if plain if manifest.content_key else len(plain) < len(names):
+        raise ProtocolError(
+            Code.MALFORMED,
+            f"the content key is {manifest.content_key}, and of the artifacts {names} these are not sealed: {plain}; "
+            "with a key all are sealed, without one none is",
+            role="manifest",
+        )

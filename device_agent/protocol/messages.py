@@ -5,6 +5,7 @@ and the controller applies each (device, batch) once, so a device may send it un
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,12 @@ from device_agent.protocol.manifest import NAME
 from device_agent.protocol.profile import DeviceProfile
 
 SESSION_PAYLOAD_TYPE = "application/vnd.edgefleet.session.v1+json"
+RENEWAL_PAYLOAD_TYPE = "application/vnd.edgefleet.renewal.v1+json"
+REPORT_PAYLOAD_TYPE = "application/vnd.edgefleet.report.v1+json"
+SIGNATURE_HEADER = "Edgefleet-Signature"
+"""Carries a report's signature in base64: that of the device's key over the body, in DSSE's pre-authentication
+encoding under REPORT_PAYLOAD_TYPE. The body travels as it is, a third smaller than inside an envelope."""
+X25519_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")
 REPORT_BYTES_MAX = 256 * 1024
 REPORT_ITEMS_MAX = 500
 
@@ -132,6 +139,12 @@ class ReportBatch:
     dropped: int
     """Items that the device's spool had to drop since the last batch."""
     items: tuple[ReportItem, ...]
+    device: str
+    """Who reports. The signature covers it, so a report is never another device's."""
+    spool: str
+    """Names the device's spool: a device that lost it begins a new one, with a new name."""
+    seq: int
+    """Counts the batches of the spool from 1. Two devices under one key give themselves away by it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""
@@ -141,6 +154,9 @@ class ReportBatch:
             "boot": self.boot,
             "dropped": self.dropped,
             "items": [item.to_json() for item in self.items],
+            "device": self.device,
+            "spool": self.spool,
+            "seq": self.seq,
         }
 
 
@@ -163,6 +179,9 @@ def parse_report_batch(raw: bytes) -> ReportBatch:
         boot=fields.text("boot", most=64),
         dropped=fields.integer("dropped"),
         items=fields.children("items", _read_item, most=REPORT_ITEMS_MAX),
+        device=fields.text("device", most=64),
+        spool=fields.text("spool", most=64),
+        seq=fields.integer("seq", least=1),
     )
 
 
@@ -175,6 +194,10 @@ class EnrolmentRequest:
     name: str
     profile: DeviceProfile
     labels: dict[str, str]
+    encryption_key: str
+    """The device's X25519 public key (32 bytes, base64), to which content keys are wrapped."""
+    serial: str | None = None
+    """The machine's serial number, for tokens that are bound to one."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the wire form."""
@@ -194,6 +217,8 @@ class EnrolmentRequest:
             name=fields.text("name", pattern=NAME),
             profile=DeviceProfile.read(fields.child("profile")),
             labels=dict(labels),
+            encryption_key=fields.text("encryption_key", pattern=X25519_KEY),
+            serial=fields.optional_text("serial", most=128),
         )
 
 

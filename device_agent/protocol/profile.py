@@ -6,6 +6,7 @@ Both sides run the same test: the controller when it chooses a variant, the devi
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from device_agent.protocol.channels import Channel
 from device_agent.protocol.fields import Fields
 from device_agent.protocol.manifest import NAME, Runtime
 
@@ -29,10 +30,12 @@ class DeviceProfile:
     """What a model may use at its peak."""
     threads: int = 1
     """How many threads answer one request."""
+    channel: Channel = Channel.DEV
+    """Which versions its owner lets it run. The device holds to it whatever the controller assigns."""
 
     @classmethod
     def read(cls, fields: Fields) -> "DeviceProfile":
-        """Read a profile as a device sends it; `threads` is missing from those of older agents."""
+        """Read a profile as a device sends it; older agents send neither `threads` nor `channel`."""
         return cls(
             name=fields.text("name", pattern=NAME),
             arch=fields.text("arch", most=32),
@@ -42,6 +45,7 @@ class DeviceProfile:
             precisions=fields.texts("precisions", most=16),
             memory_bytes=fields.integer("memory_bytes"),
             threads=1 if fields.raw("threads") is None else fields.integer("threads", least=1, most=THREADS_MAX),
+            channel=Channel.DEV if fields.raw("channel") is None else fields.one_of("channel", Channel),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 ServingError
  |- LoadError        a model cannot be brought into service; the one that serves is untouched
+ |   `- DataOutside  it names data outside of its own folder
  |- RequestRefused   the request is at fault; answered with its 4xx status, not counted against the model
  `- ModelFailed      the model could not answer a proper request; answered with 500 and counted
 """
@@ -17,6 +18,12 @@ class LoadError(ServingError):
     """The model cannot be loaded or does not run even once."""
 
     code = Code.LOAD
+
+
+class DataOutside(LoadError):
+    """The model keeps weights in a file that is not in its own folder, or is a link out of it."""
+
+    code = Code.MANIFEST_PATH
 
 
 class RequestRefused(ServingError):

@@ -7,6 +7,7 @@ numpy.allclose. One JSON line on standard output tells the result; the exit code
  0  it behaves: `{"ok": true, "max_difference": 1e-6}`
  3  it runs and behaves differently: `{"ok": false, "code": "E_BEHAVIOUR", "message"}`
  4  it cannot be loaded or run: `{"ok": false, "code": "E_LOAD", "message"}`
+ 5  it wants data from outside of its folder: `{"ok": false, "code": "E_MANIFEST_PATH", "message"}`
 
 Run it in a child with limits on memory and time: a model that exhausts them ends the child, whatever the code.
 """
@@ -25,7 +26,7 @@ from device_agent.serving.golden import Golden, read_golden
 from device_agent.serving.session import load_model
 from device_agent.serving.tensors import Array
 
-EXIT_CODES = {Code.BEHAVIOUR: 3, Code.LOAD: 4}
+EXIT_CODES = {Code.BEHAVIOUR: 3, Code.LOAD: 4, Code.MANIFEST_PATH: 5}
 MANIFEST_FILE = "manifest.json"
 
 
@@ -74,9 +75,12 @@ def _read_manifest(path: Path) -> Manifest:
 def _run(main: Path, golden: Golden) -> dict[str, Array]:
     try:
         model = load_model(main)
-        outputs = list(model.signature.outputs)
-        if set(outputs) != set(golden.outputs):
-            raise LoadError(f"golden outputs are {sorted(golden.outputs)}; the model has {sorted(outputs)}")
+    except MemoryError as error:
+        raise LoadError("out of memory") from error
+    outputs = list(model.signature.outputs)
+    if set(outputs) != set(golden.outputs):
+        raise LoadError(f"golden outputs are {sorted(golden.outputs)}; the model has {sorted(outputs)}")
+    try:
         return dict(zip(outputs, model.run(outputs, golden.inputs), strict=True))
     except (ServingError, MemoryError) as error:
         raise LoadError(str(error) or "out of memory") from error

@@ -12,12 +12,15 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from device_agent.protocol.manifest import GOLDEN_FILE, TensorSpec
-from device_agent.serving.errors import LoadError, ModelFailed, RequestRefused
+from device_agent.serving.errors import DataOutside, LoadError, ModelFailed, RequestRefused
 from device_agent.serving.golden import read_golden
 from device_agent.serving.inference_messages import Signature
 from device_agent.serving.tensors import DTYPES, Array, datatype_of
 
 _LOG_FATAL_ONLY = 4
+_OUTSIDE = "External data path validation failed"
+"""How the runtime begins its refusal of external data at an absolute path, above the model's folder, or behind a link
+that leads out of it. It refuses whatever it says; the words only choose the code."""
 # What goes wrong is raised, and said once there; the runtime's own log would say it again on stderr.
 onnxruntime.set_default_logger_severity(_LOG_FATAL_ONLY)
 
@@ -68,7 +71,8 @@ def load_model(path: Path, *, threads: int = 1) -> LoadedModel:
             os.fspath(path), _session_options(threads), providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # see LoadedModel.run
-        raise LoadError(f"{path.name} cannot be loaded: {error}") from error
+        kind = DataOutside if _OUTSIDE in str(error) else LoadError
+        raise kind(f"{path.name} cannot be loaded: {error}") from error
     signature = Signature(_specs(session.get_inputs(), "input"), _specs(session.get_outputs(), "output"))
     model = LoadedModel(session, signature, load_s=time.perf_counter() - started_s)
     model.warm_up_s = _warm_up(model, path.with_name(GOLDEN_FILE))

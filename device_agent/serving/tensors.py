@@ -26,6 +26,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 _RUNTIME_NAMES = {"float16": "FP16", "float": "FP32", "double": "FP64", "string": "BYTES", "bool": "BOOL"}
 _JSON_KINDS = {"b": ("b", "true or false"), "i": ("iu", "whole numbers"), "u": ("iu", "whole numbers of 0 or more")}
+_NUMBERS = frozenset({int, float, bool})
+_DIMENSIONS_MAX = 32
 _FLOAT_KINDS = ("fiu", "numbers")
 
 
@@ -55,7 +57,8 @@ def decode_tensor(tensor: dict[str, Any], spec: TensorSpec, where: str) -> Array
         raise misfit(f"{where}.datatype", datatype, f"{spec.datatype!r} for input {spec.name!r}")
     shape = _read_shape(tensor.get("shape"), spec, where)
     if "data" not in tensor:
-        binary = "binary_data_size" in (tensor.get("parameters") or {})
+        parameters = tensor.get("parameters")
+        binary = isinstance(parameters, dict) and "binary_data_size" in parameters
         raise misfit(f"{where}.data", None, "JSON values" + (", not binary data" if binary else ""))
     array = _array_of(tensor["data"], spec.datatype, f"{where}.data")
     if array.size != math.prod(shape) or (array.ndim > 1 and array.shape != tuple(shape)):
@@ -83,6 +86,8 @@ def _array_of(data: object, datatype: str, where: str) -> Array:
     if dtype.kind == "O":
         return _text_array(data, where)
     kinds, words = _JSON_KINDS.get(dtype.kind, _FLOAT_KINDS)
+    if not _is_numeric(data, _DIMENSIONS_MAX):
+        raise misfit(where, data, f"{words} within {datatype}")
     try:
         natural = np.array(data)
     except ValueError as error:
@@ -90,6 +95,21 @@ def _array_of(data: object, datatype: str, where: str) -> Array:
     if natural.size and natural.dtype.kind not in kinds:
         raise misfit(where, data, f"{words} within {datatype}")
     return _narrowed(natural, dtype, datatype, where)
+
+
+def _is_numeric(data: list[Any], dimensions: int) -> bool:
+    """Say whether a list holds numbers alone, or lists of them.
+
+    An array of texts has room for the longest of them in every place: one long text among many short ones would make
+    terabytes of a small request. So no array is made before this is known.
+    """
+    try:
+        sum(data)  # by far the quickest way to look at every element of a flat list
+    except (TypeError, OverflowError):
+        return dimensions > 0 and all(
+            _is_numeric(item, dimensions - 1) if type(item) is list else type(item) in _NUMBERS for item in data
+        )
+    return True
 
 
 def _narrowed(natural: Array, dtype: np.dtype[Any], datatype: str, where: str) -> Array:

@@ -10,7 +10,7 @@ import time
 
 from ops.benchmarks.findings import machine, revision, table
 
-NAMES = ("poll", "ingest", "compress")
+NAMES = ("poll", "ingest", "compress", "trust")
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """How much of the database's own speed is left when reports arrive over HTTP, are checked, and kept exactly once.
 
 The ceiling is the driver alone: the same rows into the same table, prepared beforehand, 2000 in a transaction. Ours
-is the whole way: token, JSON, checks, deduplication, rows, commit, acknowledgement. Both are durable (WAL with
-synchronous=FULL). A device sends its reports in batches; how many there are in one decides much, so there are two
-rows: batches of BATCH, and single reports.
+is the whole way: token, signature, JSON, checks, order and deduplication, rows, commit, acknowledgement. Both are
+durable (WAL with synchronous=FULL). A device sends its reports in batches; how many there are in one decides much, so
+there are two rows: batches of BATCH, and single reports. The generator signs as it sends, on the same machine.
 """
 
 import json
@@ -16,16 +16,16 @@ from pathlib import Path
 
 from controller.store import migrate
 from device_agent.protocol.histogram import Histogram
-from device_agent.protocol.messages import ReportBatch, ServingItem
+from device_agent.protocol.messages import ServingItem
 from ops.benchmarks.findings import Findings, median_ratio, progress
 from ops.benchmarks.fleet import Measured, measured_server
-from ops.benchmarks.load import NUMBER, Load, run
+from ops.benchmarks.load import Load, Reporter, run
 
 BATCH = 20
 RAW_ROWS = 2000
 """Rows in a transaction of the ceiling."""
-REQUESTS = 200
-"""Prepared request bodies, sent in turn, each by another device."""
+REPORTERS = 192
+"""Devices that report: three on each connection."""
 
 
 def measure(quick: bool) -> Findings:
@@ -65,15 +65,10 @@ def _item(seed: int) -> ServingItem:
 
 
 def _load(ours: Measured, items: int, seconds: float) -> Load:
-    batch = ReportBatch(NUMBER, "boot", 0, tuple(_item(number) for number in range(items)))
-    body = json.dumps(batch.to_json(), separators=(",", ":"))
-    length = len(body.replace(NUMBER, "0" * 12))
-    requests = [
-        f"POST /device/v1/reports HTTP/1.1\r\nhost: controller\r\nauthorization: Bearer {token}\r\n"
-        f"content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        for token in ours.tokens[:REQUESTS]
-    ]
-    return Load(ours.server.port, requests, 200, seconds)
+    said = json.dumps([_item(number).to_json() for number in range(items)], separators=(",", ":"))
+    devices = zip(ours.ids, ours.keys_pem, ours.tokens, strict=True)
+    reporters = tuple(Reporter(*device) for device in list(devices)[:REPORTERS])
+    return Load(ours.server.port, 200, seconds, reporters=reporters, items=said)
 
 
 def _raw_rows_per_s(file: Path, seconds: float) -> float:

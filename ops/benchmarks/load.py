@@ -1,6 +1,7 @@
 """A load generator in a process of its own: keep-alive connections whose answers are only counted.
 
-Reads one JSON object from standard input (see `Load`), writes one to standard output.
+Reads one JSON object from standard input (see `Load`), writes one to standard output. Reports are numbered and signed
+as they are sent, by devices that keep to one connection each, as real ones do: their numbers arrive in order.
 """
 
 import asyncio
@@ -8,25 +9,40 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import count, cycle, islice
 from typing import Any, cast
 
 import uvloop
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-NUMBER = "%NUMBER12%"
-"""Stands for twelve digits that are different in every request."""
+from device_agent.protocol.messages import SIGNATURE_HEADER
+from tests.support.machines import signature_of
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """A device that reports."""
+
+    id: str
+    key_pem: str
+    token: str
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to send, and what to expect."""
+    """What to send, and what to expect. Requests as they are, or reports of these devices."""
 
     port: int
-    requests: list[str]
-    """Whole requests, sent in turn."""
     status: int
     seconds: float
+    requests: tuple[str, ...] = ()
+    """Whole requests, sent in turn."""
+    reporters: tuple[Reporter, ...] = ()
+    items: str = "[]"
+    """What each report says, as JSON."""
     connections: int = 64
     depth: int = 1
     """Requests under way on each connection."""
@@ -67,13 +83,13 @@ class _Counter:
 class _Connection(asyncio.Protocol):
     """Sends a request for every answer."""
 
-    def __init__(self, load: Load, numbers: "count[int]", first: int) -> None:
+    def __init__(self, load: Load, requests: Iterator[str]) -> None:
         self.answers = 0
         self.expected = 0
         self.example = ""
         self._load = load
-        self._numbers = numbers
-        self._first = self._next = first
+        self._requests = requests
+        self._sent = 0
         self._ended: asyncio.Future[None] | None = None
         self._any, self._good = _Counter(b"HTTP/1.1 "), _Counter(b"HTTP/1.1 %d" % load.status)
         self._transport: asyncio.Transport
@@ -90,18 +106,13 @@ class _Connection(asyncio.Protocol):
         self.expected += expected
         if self._ended is None:
             self._send(answers)
-        elif self.answers == self._next - self._first:
+        elif self.answers == self._sent:
             self._transport.close()
             self._ended.set_result(None)
 
     def _send(self, number: int) -> None:
-        requests = self._load.requests
-        texts = []
-        for _ in range(number):
-            text = requests[self._next % len(requests)]
-            self._next += 1
-            texts.append(text.replace(NUMBER, f"{next(self._numbers):012d}") if NUMBER in text else text)
-        self._transport.write("".join(texts).encode("latin-1"))
+        self._sent += number
+        self._transport.write("".join(islice(self._requests, number)).encode("latin-1"))
 
     def end(self) -> "asyncio.Future[None]":
         """Send nothing more; return what is done once every request has been answered."""
@@ -111,12 +122,14 @@ class _Connection(asyncio.Protocol):
 
 async def _run(load: Load) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    numbers = count(time.time_ns() // 1_000_000 % 10**9 * 1000)
-    share = len(load.requests) // load.connections
     connections = []
     for index in range(load.connections):
-        first = index * share
-        made = loop.create_connection(lambda first=first: _Connection(load, numbers, first), "127.0.0.1", load.port)  # type: ignore[misc]
+        requests = _reports(load, index) if load.reporters else _plain(load, index)
+        made = loop.create_connection(
+            lambda requests=requests: _Connection(load, requests),  # type: ignore[misc]
+            "127.0.0.1",
+            load.port,
+        )
         connections.append((await made)[1])
     await asyncio.sleep(0.2)  # Connections and caches are warm before counting begins.
     before, busy, started = sum(c.expected for c in connections), time.process_time(), time.monotonic()
@@ -130,5 +143,36 @@ async def _run(load: Load) -> dict[str, Any]:
     return {"answers": answers, "others": others, "example": example, "seconds": seconds, "busy_s": busy_s}
 
 
+def _plain(load: Load, index: int) -> Iterator[str]:
+    """Yield all requests in turn for ever; each connection begins at another one."""
+    first = index * (len(load.requests) // load.connections)
+    return cycle((*load.requests[first:], *load.requests[:first]))
+
+
+def _reports(load: Load, index: int) -> Iterator[str]:
+    """Yield the reports of this connection's own devices, in turn for ever."""
+    spool = f"spool-{time.time_ns()}"
+    devices = []
+    for reporter in load.reporters[index :: load.connections]:
+        key = load_pem_private_key(reporter.key_pem.encode(), None)
+        devices.append((reporter, cast("ec.EllipticCurvePrivateKey", key)))
+    for seq in count(1):
+        for reporter, key in devices:
+            body = (
+                f'{{"schema":1,"batch":"{spool}-{seq}","boot":"boot","dropped":0,"items":{load.items},'
+                f'"device":"{reporter.id}","spool":"{spool}","seq":{seq}}}'
+            )
+            yield (
+                f"POST /device/v1/reports HTTP/1.1\r\nhost: controller\r\nauthorization: Bearer {reporter.token}\r\n"
+                f"{SIGNATURE_HEADER}: {signature_of(key, body.encode())}\r\n"
+                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+            )
+
+
+def _read(document: dict[str, Any]) -> Load:
+    reporters = tuple(Reporter(**reporter) for reporter in document.pop("reporters"))
+    return Load(**{**document, "requests": tuple(document["requests"])}, reporters=reporters)
+
+
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(_run(Load(**json.load(sys.stdin))))))
+    print(json.dumps(uvloop.run(_run(_read(json.load(sys.stdin))))))

@@ -69,12 +69,12 @@ def measure(quick: bool) -> Findings:
 
 
 def _loads(ours: Measured, bare: ServerProcess, seconds: float) -> dict[str, Load]:
-    with_tag = [_request(token, etag) for token, etag in zip(ours.tokens, ours.etags, strict=True)]
-    without = [_request(token, None) for token in ours.tokens]
+    with_tag = tuple(_request(token, etag) for token, etag in zip(ours.tokens, ours.etags, strict=True))
+    without = tuple(_request(token, None) for token in ours.tokens)
     return {
-        "bare": Load(bare.port, with_tag, 304, seconds),
-        "ours_304": Load(ours.server.port, with_tag, 304, seconds),
-        "ours_200": Load(ours.server.port, without, 200, seconds),
+        "bare": Load(bare.port, 304, seconds, with_tag),
+        "ours_304": Load(ours.server.port, 304, seconds, with_tag),
+        "ours_200": Load(ours.server.port, 200, seconds, without),
     }
 
 

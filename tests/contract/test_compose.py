@@ -21,6 +21,8 @@ DEPLOYMENT_FILES = sorted(
 
 COMPOSE_VARIABLES = {"EDGEFLEET_PUBLISHED_PORT"}
 """Read by Docker Compose itself, not by the controller."""
+KEY_VARIABLES = {"EDGEFLEET_KEY_PASSPHRASE", "EDGEFLEET_KEY_PASSPHRASE_FILE"}
+"""Read where a key is opened, and nowhere else: a passphrase is no setting."""
 
 
 def controller_commands() -> list[tuple[str, ...]]:
@@ -48,23 +50,41 @@ def test_the_controller_is_named_in_every_kind_of_deployment() -> None:
         ("server", "start"),
         ("server", "migrate"),
         ("worker", "start"),
+        ("signer", "start"),
     }
 
 
 @pytest.mark.parametrize("file", DEPLOYMENT_FILES, ids=lambda file: file.name)
 def test_every_variable_of_a_deployment_is_a_setting(file: Path) -> None:
-    known = {f"EDGEFLEET_{name.upper()}" for name in Settings.model_fields} | COMPOSE_VARIABLES
+    known = {f"EDGEFLEET_{name.upper()}" for name in Settings.model_fields} | COMPOSE_VARIABLES | KEY_VARIABLES
     named = set(re.findall(r"EDGEFLEET_(?!AGENT_)[A-Z_]*[A-Z]", file.read_text()))
     assert named <= known
 
 
 def test_every_service_of_ours_gets_the_production_wiring() -> None:
     for name in OURS:
+        if name == "signer":
+            continue
         environment = SERVICES[name]["environment"]
         values = {key.removeprefix("EDGEFLEET_").lower(): value for key, value in environment.items()}
         assert environment["EDGEFLEET_DATABASE_URL"].startswith("postgresql://"), name
         # Fields that are not in Settings, and wirings that do not mix, are refused here.
         assert not Settings(**values).is_embedded, name
+
+
+def test_the_signer_is_alone_with_its_keys_and_knows_no_database() -> None:
+    signer = SERVICES["signer"]
+    assert not {"EDGEFLEET_DATABASE_URL", "EDGEFLEET_BROKER_URL", "EDGEFLEET_OPERATOR_TOKEN"} & set(
+        signer["environment"]
+    )
+    assert signer["network_mode"] == "none"
+    folder = signer["environment"]["EDGEFLEET_SIGNER_DIR"]
+    for name in OURS:
+        mounted = any(volume.split(":")[1] == folder for volume in SERVICES[name]["volumes"])
+        assert mounted == (name == "signer"), name
+        if name != "signer":
+            socket = SERVICES[name]["environment"]["EDGEFLEET_SIGNER_SOCKET"]
+            assert socket == signer["environment"]["EDGEFLEET_SIGNER_SOCKET"]
 
 
 def test_secrets_come_from_the_environment_file_and_have_no_default() -> None:

@@ -222,7 +222,7 @@ def test_an_enrolment_token_serves_one_machine(installation: Installation, tmp_p
         assert Machine(http, "first").enrol(token).status_code == 201
         before = traces(installation)
         again = Machine(http, "second").enrol(token)
-    Refusal(401, "enrolment_token_used", ("is used up", "ask for a new one"), "/token").check(again)
+    Refusal(401, "E_ENROL_TOKEN", ("is used up", "ask for a new one"), "/token").check(again)
     agent = AgentProcess(Reached(installation.url, lambda: token), tmp_path, name="third")
     agent.start()
     assert agent.process

@@ -5,11 +5,9 @@ import tempfile
 from pathlib import Path
 
 from controller.store import migrate
-from controller.trust.director import open_director
-from controller.trust.keys import KeyStore
 from tests.simulation.empty_database import empty_database
 from tests.simulation.simulation import play
-from tests.support.fleet import START
+from tests.support.fleet import plain_director
 
 
 def main(seed: int) -> None:
@@ -17,7 +15,7 @@ def main(seed: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         migrate.upgrade(f"sqlite:///{directory / 'template.db'}")
-        director = open_director(directory / "director", KeyStore(directory / "keys").signer, START)
+        director = plain_director()
         with empty_database(directory / "template.db", directory / "simulation.db") as engine:
             played = play(seed, engine, director)
     print("\n".join(played.trace))

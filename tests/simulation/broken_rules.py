@@ -42,6 +42,11 @@ def without_pauses() -> UseCases:
     return _issuing_under(rollouts=lambda one: _taken_for(RolloutState.RUNNING, one, RolloutState.PAUSED))
 
 
+def without_approvals() -> UseCases:
+    """Give the version of a proposed rollout like that of a running one."""
+    return _issuing_under(rollouts=lambda one: _taken_for(RolloutState.RUNNING, one, RolloutState.PROPOSED))
+
+
 def without_aborts() -> UseCases:
     """Go on giving the version of a rollout that is being aborted to those who have it already."""
     return _issuing_under(rollouts=lambda one: _taken_for(RolloutState.PAUSED, one, RolloutState.REVERTING))

@@ -5,12 +5,11 @@ from typing import Protocol
 
 import pytest
 
-from controller.trust.director import Director, open_director
-from controller.trust.keys import KeyStore
+from controller.trust.director import Director
 from tests.simulation.empty_database import empty_database
 from tests.simulation.simulation import Played, play
 from tests.simulation.use_cases import UseCases
-from tests.support.fleet import START
+from tests.support.fleet import plain_director
 
 
 class PlaySeed(Protocol):
@@ -21,10 +20,9 @@ class PlaySeed(Protocol):
 
 
 @pytest.fixture(scope="session")
-def director(tmp_path_factory: pytest.TempPathFactory) -> Director:
+def director() -> Director:
     """A director. Its keys are new in every run, and decide nothing."""
-    directory = tmp_path_factory.mktemp("director")
-    return open_director(directory, KeyStore(directory / "keys").signer, START)
+    return plain_director()
 
 
 @pytest.fixture

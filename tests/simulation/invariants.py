@@ -12,7 +12,7 @@ from controller.domain.ids import DeviceId, VersionId
 from controller.domain.rollout import OPEN_STATES, TRANSITIONS, Rollout, RolloutEvent, RolloutState
 from controller.domain.stages import position
 from tests.simulation.api_process import DEAF_AFTER
-from tests.simulation.observation import CREATED, Assigned, Observation, Outcome, OutcomeKey
+from tests.simulation.observation import BEGINNINGS, Assigned, Observation, Outcome, OutcomeKey
 from tests.simulation.virtual_device import VirtualDevice
 from tests.simulation.worker import GAP_MAX_S
 
@@ -164,11 +164,11 @@ def _gives(rollout: Rollout, version: VersionId | None, device_id: DeviceId) -> 
 
 
 def _breaches_of_the_table(rollout: Rollout, history: tuple[str, ...]) -> Iterator[str]:
-    if not history or history[0] != CREATED:
+    if not history or history[0] not in BEGINNINGS:
         yield f"the history of {rollout.id} does not begin with its creation: {history}"
         return
     events = [RolloutEvent(kind) for kind in history[1:]]
-    state = RolloutState.RUNNING
+    state = BEGINNINGS[history[0]]
     for event in events:
         following = TRANSITIONS[state].get(event)
         if following is None:

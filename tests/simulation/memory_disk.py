@@ -48,9 +48,9 @@ class MemoryStore(ModelStore):
 class MemorySpool(ReportSpool):
     """The agent's spool on a database in memory. It also remembers everything that was ever put in."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         """Begin empty."""
-        super().__init__(Path(":memory:"), "boot", items_max=10_000)
+        super().__init__(Path(":memory:"), "boot", items_max=10_000, device=device)
         self.said: list[LifecycleItem] = []
 
     def add(self, items: Sequence[ReportItem]) -> None:

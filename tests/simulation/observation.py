@@ -16,8 +16,8 @@ from controller.store import rollouts, tables
 from controller.store.database import Database, Transaction
 from tests.simulation.virtual_device import SLOT
 
-CREATED = "created"
-"""The event that begins a rollout's history; every other one is an event of its table."""
+BEGINNINGS = {"created": RolloutState.RUNNING, "proposed": RolloutState.PROPOSED}
+"""What begins a rollout's history, and the state that it leads to; everything else is an event of its table."""
 
 _outcome, _assignment, _event, _slot = tables.outcome, tables.assignment, tables.event, tables.device_slot
 # Made once: the simulation runs them tens of thousands of times.

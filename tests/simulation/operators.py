@@ -1,4 +1,7 @@
-"""Simulated operators: they start rollouts one after the other, meddle with them, and look after what they left."""
+"""Simulated operators: they start rollouts one after the other, meddle with them, and look after what they left.
+
+What one of them proposes another approves when they look after it.
+"""
 
 from collections.abc import Callable
 from random import Random
@@ -8,6 +11,7 @@ from controller.domain.rollout import OPEN_STATES, Rollout, RolloutEvent, Rollou
 from controller.store import rollouts
 from controller.use_cases.create_rollout import RolloutRequest
 from tests.simulation.scenario import HOUR_S, STAGES, Scenario, draw_gate
+from tests.simulation.setting import is_released
 from tests.simulation.virtual_device import SLOT
 from tests.simulation.world import Step, World
 
@@ -60,8 +64,9 @@ class Operators:
         version = self._random.randint(1, newest) if again else newest
         group, stages = self._random.choice(GROUPS), self._random.choice(STAGES)
         request = RolloutRequest(SLOT, version, group, stages, draw_gate(self._random))
-        create = self._world.use_cases.create_rollout
-        if self._is_accepted(lambda: create(self._world.database, request, now=self._world.now())):
+        create, two_persons = self._world.use_cases.create_rollout, is_released(version)
+        now = self._world.now()
+        if self._is_accepted(lambda: create(self._world.database, request, now=now, two_persons=two_persons)):
             self._created += 1
 
     def _keep_steering(self) -> None:
@@ -84,6 +89,8 @@ class Operators:
         for rollout in self._open():
             if patience_s and (now - rollout.created_at).total_seconds() > patience_s:
                 self._send(rollout, RolloutEvent.ABORT)
+            elif rollout.state is RolloutState.PROPOSED:
+                self._approve(rollout)
             elif rollout.state is RolloutState.PAUSED and (now - rollout.state_since).total_seconds() > PAUSE_S:
                 self._send(rollout, RolloutEvent.RESUME)
 
@@ -94,6 +101,10 @@ class Operators:
     def _send(self, rollout: Rollout, event: RolloutEvent) -> None:
         steer = self._world.use_cases.steer_rollout
         self._is_accepted(lambda: steer(self._world.database, rollout.id, event, now=self._world.now()))
+
+    def _approve(self, rollout: Rollout) -> None:
+        approve, by = self._world.use_cases.approve_rollout, {"actor": "approver", "token_id": "another"}
+        self._is_accepted(lambda: approve(self._world.database, rollout.id, now=self._world.now(), **by))
 
     def _is_accepted(self, request: Callable[[], object]) -> bool:
         try:

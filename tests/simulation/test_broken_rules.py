@@ -37,6 +37,7 @@ def what_notices(play_seed: PlaySeed, broken: UseCases, first_seed: int) -> str 
         (broken_rules.pinning_the_newest, 6, invariants.nothing_is_assigned_without_a_source),
         (broken_rules.forgetting_refusals, 4, invariants.no_refused_manifest_is_assigned),
         (broken_rules.without_pauses, 3, invariants.only_a_running_rollout_is_given),
+        (broken_rules.without_approvals, 0, invariants.nothing_is_assigned_without_a_source),
         (broken_rules.on_a_clock_that_runs_backwards, 0, invariants.counters_rise),
         (broken_rules.silencing_the_healthy, 0, invariants.what_is_decided_stays_decided),
         (broken_rules.deciding_twice, 1, invariants.histories_follow_the_table),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.use_cases.advance_rollout import advance_rollouts
+from controller.use_cases.approve_rollout import approve_rollout
 from controller.use_cases.create_rollout import RolloutPreview, create_rollout
 from controller.use_cases.follow_changes import Changes, follow_changes
 from controller.use_cases.issue_assignments import CurrentAssignments, issue_assignments
@@ -18,6 +19,7 @@ class UseCases:
     """What processes do in the database. A rule is broken on purpose by replacing one of them."""
 
     advance_rollouts: Callable[..., int] = advance_rollouts
+    approve_rollout: Callable[..., None] = approve_rollout
     create_rollout: Callable[..., RolloutPreview] = create_rollout
     follow_changes: Callable[..., Changes] = follow_changes
     issue_assignments: Callable[..., CurrentAssignments] = issue_assignments

@@ -10,7 +10,8 @@ from tuf.api.metadata import Root
 
 from controller.domain.ids import DeviceId
 from device_agent.polling import first_poll_s, next_poll_s
-from device_agent.protocol.assignment import verify_assignment
+from device_agent.protocol.assignment import Recipient, verify_assignment
+from device_agent.protocol.channels import Channel
 from device_agent.protocol.errors import ProtocolError
 from device_agent.protocol.messages import FailureStage, LifecycleItem, parse_report_batch
 from device_agent.slot_reports import Wanted
@@ -65,7 +66,7 @@ class VirtualDevice:
         self.fate = fate
         self.journal = MemoryJournal(self._committed)
         self.store = MemoryStore()
-        self.spool = MemorySpool()
+        self.spool = MemorySpool(device_id)
         self.is_online = True
         self.heard_at: datetime | None = None
         """When a controller process gave the last answer that arrived."""
@@ -73,6 +74,7 @@ class VirtualDevice:
         """Why assignments were not accepted. No honest controller causes any."""
         self.refusals_acknowledged: dict[str, datetime] = {}
         """Manifests that the controller has confirmed to know as refused, and since when."""
+        self._recipient = Recipient(device_id, character.profile, Channel.DEV)
         self._root = director_root
         self._choose_controller = choose_controller
         self._boot = 0
@@ -192,7 +194,7 @@ class VirtualDevice:
         record, now = self.journal.record, self.agenda.now
         try:
             assignment, mark = verify_assignment(
-                answer.envelope, root=self._root, device=self.id, mark=record.mark, now=now
+                answer.envelope, root=self._root, recipient=self._recipient, mark=record.mark, now=now
             )
         except ProtocolError as error:
             self._shown = None

@@ -68,6 +68,8 @@ class VirtualSlot:
         self._commands: dict[Command, Callable[[], SlotEvent | None]] = {
             Command.FETCH: self._fetch,
             Command.TEST: self._test,
+            Command.WAIT: self._wait,
+            Command.LOAD: self._load,
             Command.ACTIVATE: self._activate,
             Command.WATCH: self._watch,
             Command.CONFIRM: self._confirm,
@@ -147,6 +149,12 @@ class VirtualSlot:
     def _test(self) -> SlotEvent | None:
         return self._fails_in(FailureStage.BEHAVIOUR) or SlotEvent.PROVEN
 
+    def _wait(self) -> SlotEvent | None:
+        # The device has one slot, so there is nobody to wait for.
+        job = self._current_job()
+        self._commit(self.record.begin_trial(job.manifest, job.counter, job.soak_s))
+        return SlotEvent.JOINED
+
     def _activate(self) -> SlotEvent | None:
         job = self._current_job()
         record = self.record.begin_trial(job.manifest, job.counter, job.soak_s)
@@ -155,6 +163,9 @@ class VirtualSlot:
             self._failure = BOOT_LOOP
             return SlotEvent.FAILED
         self._commit(record)
+        return self._load()
+
+    def _load(self) -> SlotEvent | None:
         return self._fails_in(FailureStage.LOAD) or SlotEvent.LOADED
 
     def _watch(self) -> SlotEvent | None:

@@ -4,20 +4,31 @@ import json
 import os
 import signal
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any, Protocol
 
+from device_agent.agent import Agent
+from device_agent.clock import DeviceClock
+from device_agent.controller_client import ControllerClient
+from device_agent.enrolment import obtain_identity
+from device_agent.profile_detection import detect_profile
+from device_agent.protocol.channels import Channel
 from device_agent.protocol.manifest import parse_manifest
 from device_agent.settings import load_settings
 from device_agent.status import read_status
+from device_agent.stopping import StopSignal
+from device_agent.transport import Transport
+from device_agent.wiring import build_parts
 from tests.support.device_api import DeviceApi
 from tests.support.onnx_models import model_directory
 from tests.support.processes import Process, start_tied
-from tests.support.signed_repository import Release
+from tests.support.signed_repository import Clock, Release
 from tests.support.waiting import wait_until
 
 SETTINGS = """
@@ -25,6 +36,7 @@ controller_url = "{url}"
 state_dir = "{state}"
 name = "{name}"
 enrolment_token_file = "{token}"
+channel = "dev"
 [labels]
 site = "test"
 [profile]
@@ -47,10 +59,11 @@ reserve_bytes = 0
 """
 
 
-def publish_model(api: DeviceApi, work: Path, version: int, **changes: Any) -> Release:
-    """Make a small real model, put its artifacts up and sign its manifest."""
-    directory, _ = model_directory(work / "source", version=version, bias=float(version))
-    manifest = parse_manifest((directory / "manifest.json").read_bytes())
+def publish_model(api: DeviceApi, work: Path, version: int, *, model: str = "digits", **changes: Any) -> Release:
+    """Make a small real model, put its artifacts up and sign its manifest; no two share an artifact."""
+    bias = version + sum(model.encode()) / 1000
+    directory, _ = model_directory(work / f"source-{model}", version=version, bias=bias)
+    manifest = replace(parse_manifest((directory / "manifest.json").read_bytes()), model=model)
     for entry in manifest.artifacts:
         api.artifacts[entry.sha256] = (directory / entry.name).read_bytes()
     return api.images.publish(manifest, **changes)
@@ -76,15 +89,23 @@ class AgentProcess:
     """One device. Its serving process is a process of its own and may outlive the agent."""
 
     def __init__(
-        self, api: Controller, directory: Path, extra: str = "", *, name: str = "agent-1", precision: str = "fp32"
+        self,
+        api: Controller,
+        directory: Path,
+        extra: str = "",
+        *,
+        name: str = "agent-1",
+        precision: str = "fp32",
+        top: str = "",
     ) -> None:
+        """`extra` is put at the end of the settings, for tables; `top` at the beginning, for fields of no table."""
         self.name = name
         self.state = directory / "agent"
         self.config = directory / "agent.toml"
         token = directory / "token"
         token.write_text(api.token())
         text = SETTINGS.format(url=api.url, state=self.state, token=token, name=name, precision=precision)
-        self.config.write_text(text + extra)
+        self.config.write_text(top + text + extra)
         self.log = directory / "agent.log"
         self.process: Process | None = None
 
@@ -130,10 +151,65 @@ class AgentProcess:
             os.kill(serving["pid"], signal.SIGKILL)
 
 
+class AgentThread(AgentProcess):
+    """One device in this process, with a clock of its own. It can be stopped and started again, and not be killed."""
+
+    def __init__(self, api: Controller, directory: Path, wall: Clock, top: str = "") -> None:
+        super().__init__(api, directory, top=top)
+        self.wall = wall
+        self._stop = StopSignal()
+        self._thread = threading.Thread(target=self._run)
+
+    def start(self) -> None:
+        """Start the agent."""
+        self._stop.close()
+        self._stop = StopSignal()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> int:
+        """Ask the agent to stop."""
+        self._stop.set()
+        self._thread.join(60)
+        return 0
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        if self._thread.is_alive():
+            self.stop()
+        self._stop.close()
+
+    def _run(self) -> None:
+        settings, random, transport = load_settings(self.config, {}), Random(), Transport()
+        settings.state_dir.mkdir(exist_ok=True)
+        stated = settings.profile
+        channel = Channel(settings.channel)
+        profile = detect_profile(stated.name, stated.precisions, stated.memory_bytes, stated.threads, channel)
+        client = ControllerClient(transport, settings.controller_url)
+        identity = obtain_identity(settings, profile, client, random=random, stop=self._stop)
+        if identity:
+            clock = DeviceClock(self.wall)
+            Agent(build_parts(settings, identity, profile, transport, random, clock)).run(self._stop)
+
+
 @contextmanager
-def an_agent(api: DeviceApi, directory: Path, extra: str = "", *, enrolled: bool = True) -> Iterator[AgentProcess]:
+def an_agent_with_a_clock(api: DeviceApi, directory: Path, wall: Clock, top: str = "") -> Iterator[AgentThread]:
+    """Run an agent in this process; the block begins once the controller knows it."""
+    agent = AgentThread(api, directory, wall, top)
+    try:
+        agent.start()
+        wait_until(lambda: api.device, what="the enrolment")
+        yield agent
+    finally:
+        agent.end()
+
+
+@contextmanager
+def an_agent(
+    api: DeviceApi, directory: Path, extra: str = "", *, enrolled: bool = True, top: str = ""
+) -> Iterator[AgentProcess]:
     """Run an agent; with `enrolled`, the block begins once the controller knows it."""
-    agent = AgentProcess(api, directory, extra)
+    agent = AgentProcess(api, directory, extra, top=top)
     try:
         agent.start()
         if enrolled:

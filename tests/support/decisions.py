@@ -51,6 +51,7 @@ def a_variant(
         name=name,
         runtime=needs,
         target=f"dev/digits/{version}/{name}/manifest.json",
+        release=1,
         manifest_sha256=f"manifest of {version} {name}",
         manifest_bytes=400,
         wire_bytes=wire_bytes,

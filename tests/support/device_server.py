@@ -34,7 +34,7 @@ def app_from_environment() -> ASGIApp:
 def serving(app: ASGIApp) -> Iterator[httpx.Client]:
     """Serve in a thread of this process; yield a client for it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="on"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="on", proxy_headers=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -34,7 +34,9 @@ class Wiring:
 
 def production(database_url: str, broker_url: str) -> Wiring:
     """Return the wiring of `docs/how-to/production.md`: two API processes and two workers."""
-    return Wiring({"EDGEFLEET_DATABASE_URL": database_url, "EDGEFLEET_BROKER_URL": broker_url}, 2, 2)
+    urls = {"EDGEFLEET_DATABASE_URL": database_url, "EDGEFLEET_BROKER_URL": broker_url}
+    # Ceremonies are another matter, and another test's.
+    return Wiring({**urls, "EDGEFLEET_SINGLE_OPERATOR": "true"}, 2, 2)
 
 
 class Installation:

@@ -10,8 +10,6 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from controller.domain.catalog import NEXT_TASK, VariantState
 from controller.domain.ids import VariantId
 from controller.store import tables
 from controller.store.database import Database, open_engine
+from controller.wiring import system_clock
 from controller.worker.tasks import VARIANT_TASKS
 from tests.support.workshops import CollectedTasks, open_workshop
 
@@ -40,8 +39,8 @@ def main(folder: Path, variant_id: VariantId, mortal_job: str) -> None:
 
     sys.addaudithook(watch)
     engine = open_engine(f"sqlite:///{folder / 'controller.db'}")
-    shop = open_workshop(Database(engine), folder, CollectedTasks(), lease_s=LEASE_S, owner=f"worker-{os.getpid()}")
-    shop = replace(shop, clock=lambda: datetime.now(UTC))
+    owner = f"worker-{os.getpid()}"
+    shop = open_workshop(Database(engine), folder, CollectedTasks(), system_clock, lease_s=LEASE_S, owner=owner)
     while (state := _state(shop.database, variant_id)) in NEXT_TASK:
         VARIANT_TASKS[NEXT_TASK[state]](shop, variant_id)
 

@@ -1,6 +1,7 @@
 """The way from an upload to a published variant, run without a broker: every task at once, in the order it was sent."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +15,9 @@ from controller.domain.catalog import VariantState
 from controller.domain.ids import VariantId, VersionId
 from controller.store import tables
 from controller.store.database import Database
-from controller.trust.image_repository import ImageRepository
-from controller.trust.keys import KeyStore
+from controller.trust.ceremonies import single_operator
+from controller.trust.images.image_repository import ImageRepository
+from controller.trust.signer.verbs import open_local_signer
 from controller.use_cases.add_version import VersionRequest, add_version
 from controller.use_cases.create_model import create_model
 from controller.use_cases.store_upload import record_upload
@@ -47,16 +49,23 @@ class CollectedTasks:
         VARIANT_TASKS[task](shop, VariantId(variant_id))
 
 
-def open_workshop(database: Database, folder: Path, tasks: CollectedTasks, **changes: Any) -> Workshop:
+def open_workshop(
+    database: Database,
+    folder: Path,
+    tasks: CollectedTasks,
+    clock: Callable[[], datetime] = lambda: NOW,
+    **changes: Any,
+) -> Workshop:
     """Return a workshop on real parts below the folder; `changes` replace some of its fields."""
-    image_repository = ImageRepository(folder / "tuf", KeyStore(folder / "keys").signer)
-    image_repository.initialise(NOW)
+    signer = open_local_signer(folder / "signer", folder / "tuf", clock=clock)
+    single_operator.ensure(folder / "tuf", folder / "keys" / "offline", signer, clock())
     shop = Workshop(
         database=database,
         blobs=BlobStore(folder / "artifacts"),
-        image_repository=image_repository,
+        image_repository=ImageRepository(folder / "tuf", signer),
+        signer=signer,
         tasks=tasks,
-        clock=lambda: NOW,
+        clock=clock,
         owner="worker-1",
         lease_s=60.0,
         limits=LIMITS,
@@ -87,7 +96,7 @@ def add(
         create_model(shop.database, "digits", "", now=NOW)
     data = [upload(shop, file) if file else None for file in (evaluation, calibration)]
     wanted = VersionRequest("digits", upload(shop, model), *data, **request)
-    return add_version(shop.database, shop.blobs, shop.tasks, wanted, shop.limits, now=NOW)
+    return add_version(shop.database, shop.blobs, shop.tasks, wanted, shop.limits, signer=shop.signer, now=NOW)
 
 
 def variant_rows(database: Database, version_id: VersionId) -> dict[str, Any]:

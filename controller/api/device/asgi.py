@@ -8,17 +8,31 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controller.api.device.hot_path import HotPath
 from controller.api.device.poll_cache import etag_of
+from controller.api.device.report_checks import SentReport
 from controller.api.problems import problem, status_of
 from controller.domain.errors import EdgefleetError
 from controller.domain.ids import DeviceId
+from controller.trust.errors import RefusalCode
 from controller.use_cases.record_reports import Receipt
 from device_agent.protocol.errors import Code, ProtocolError
-from device_agent.protocol.messages import REPORT_BYTES_MAX, parse_report_batch
+from device_agent.protocol.messages import REPORT_BYTES_MAX, SIGNATURE_HEADER
 
 ASSIGNMENT_PATH = "/device/v1/assignment"
 REPORTS_PATH = "/device/v1/reports"
 
 _JSON = (b"content-type", b"application/json")
+_SIGNATURE = SIGNATURE_HEADER.lower().encode()
+_REFUSED: dict[Receipt, tuple[int, str, str]] = {
+    Receipt.DEVICE_UNKNOWN: (401, "session_over", "no session, or it is over; open a new one"),
+    Receipt.DEVICE_REVOKED: (401, RefusalCode.DEVICE_REVOKED, "this device was revoked; enrol it anew, with a new key"),
+    Receipt.REPLAY: (409, RefusalCode.REPORT_REPLAY, "this batch was taken before, and later ones after it; drop it"),
+    Receipt.CLONE_SUSPECTED: (
+        409,
+        RefusalCode.CLONE_SUSPECTED,
+        "two machines seem to have this device's key; its reports wait for an operator's decision",
+    ),
+}
+"""How the API says no to a report."""
 
 
 class DeviceDispatch:
@@ -79,7 +93,7 @@ class AssignmentHandler:
 
 
 class ReportsHandler:
-    """POST reports: 200 once the batch is durable, 400 when it can never be accepted."""
+    """POST reports: 200 once the batch is durable, 400, 403 or 409 when it can never be accepted."""
 
     def __init__(self, hot: HotPath) -> None:
         """Take the shared parts."""
@@ -93,20 +107,18 @@ class ReportsHandler:
             await _no_session(scope, receive, send)
             return
         try:
-            receipt = await self._record(device_id, receive)
+            body = await read_body(receive, REPORT_BYTES_MAX)
+            receipt = await self._hot.report(SentReport(device_id, body, _header(scope, _SIGNATURE)))
         except ProtocolError as error:
             await problem(400, error.label, str(error))(scope, receive, send)
         except EdgefleetError as error:
             await _refuse(error, scope, receive, send)
         else:
-            if receipt is Receipt.DEVICE_UNKNOWN:
-                await _no_session(scope, receive, send)
+            refused = _REFUSED.get(receipt)
+            if refused:
+                await problem(*refused)(scope, receive, send)
             else:
                 await _answer(send, 200, [_JSON], b"{}")
-
-    async def _record(self, device_id: DeviceId, receive: Receive) -> Receipt:
-        raw = await read_body(receive, REPORT_BYTES_MAX)
-        return await self._hot.report(device_id, parse_report_batch(raw), len(raw))
 
 
 async def read_body(receive: Receive, bytes_max: int) -> bytes:
@@ -133,6 +145,12 @@ def _read_headers(scope: Scope) -> tuple[bytes, bytes]:
             # A proxy that compresses answers marks their tags as weak.
             if_none_match = value.removeprefix(b"W/")
     return authorization, if_none_match
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    """Return a header's value, empty where it is missing."""
+    found: bytes = next((value for key, value in scope["headers"] if key == name), b"")
+    return found
 
 
 async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:

@@ -15,11 +15,12 @@ import structlog
 from controller.api.device.batching import Batcher, Limits
 from controller.api.device.known_sessions import KnownSessions
 from controller.api.device.poll_cache import PollCache
+from controller.api.device.report_checks import CheckedReport, ReportChecks, SentReport
 from controller.domain.errors import Unavailable
 from controller.domain.ids import DeviceId
 from controller.store.database import Database
 from controller.trust.director import Director
-from controller.trust.sessions import Sessions
+from controller.trust.identity.sessions import Sessions
 from controller.use_cases.follow_changes import follow_changes, read_policy
 from controller.use_cases.issue_assignments import CurrentAssignment, issue_assignments
 from controller.use_cases.record_reports import Receipt, record_reports
@@ -36,6 +37,8 @@ ANSWER_WITHIN_S = 20.0
 """A device that waits longer is told to come again, whatever becomes of its request."""
 
 POLL_LIMITS = Limits(lanes=1, batch_items=500, batch_weight=500, waiting_weight=20_000)
+CHECK_LANES = 2
+"""Threads that check signatures at the same time; the library lets them run beside each other."""
 REPORT_BYTES = {"batch_weight": 4 * 2**20, "waiting_weight": 64 * 2**20}
 
 T = TypeVar("T")
@@ -66,8 +69,10 @@ class HotPath:
         self._cache: PollCache | None = None
         self._deaf_after = 0.0
         self._seen: dict[DeviceId, datetime] = {}
-        self._executor = ThreadPoolExecutor(3 + report_lanes, thread_name_prefix="device-api")
+        self._executor = ThreadPoolExecutor(3 + CHECK_LANES + report_lanes, thread_name_prefix="device-api")
         self._polls = Batcher(self._load, POLL_LIMITS)
+        self._report_checks = ReportChecks(database)
+        self._sent = Batcher(self._check, Limits(CHECK_LANES, batch_items=500, **REPORT_BYTES))
         self._reports = Batcher(self._record, Limits(report_lanes, batch_items=500, **REPORT_BYTES))
         self._loops: list[asyncio.Task[None]] = []
 
@@ -95,7 +100,7 @@ class HotPath:
 
     def good_etag(self, device_id: DeviceId, now: datetime) -> bytes | None:
         """Return the tag of the device's good assignment, if it is known without asking the database."""
-        if self._cache is None or self._monotonic() > self._deaf_after:
+        if self._cache is None or not self._hears():
             return None
         etag = self._cache.good_etag(device_id, now)
         if etag is not None:
@@ -109,9 +114,9 @@ class HotPath:
             self._seen[device_id] = self.clock()
         return current
 
-    async def report(self, device_id: DeviceId, batch: ReportBatch, size_bytes: int) -> Receipt:
-        """Record a batch of reports; returns after it is durable."""
-        return await _in_time(self._reports.put((device_id, batch), size_bytes))
+    async def report(self, report: SentReport) -> Receipt:
+        """Check a report and record it; returns after it is durable. Raises what refuses it."""
+        return await _in_time(self._take(report))
 
     async def read_policy(self) -> None:
         """Begin with an empty memory under the present policy."""
@@ -122,7 +127,9 @@ class HotPath:
     async def follow(self) -> None:
         """Apply what other processes, and this one, have changed since the last call. Never twice at a time."""
         cache, asked_at = self._started(), self._monotonic()
-        cache.apply(await self._in_thread(lambda: follow_changes(self._database, cache.position)))
+        changes = await self._in_thread(lambda: follow_changes(self._database, cache.position))
+        cache.apply(changes)
+        self._report_checks.keys.forget(changes.devices, everything=changes.everything, position=changes.position)
         # Not the time of the answer: an answer that was long on its way tells of an old state.
         self._deaf_after = asked_at + DEAF_AFTER_S
 
@@ -138,7 +145,7 @@ class HotPath:
     async def _load(self, ids: list[DeviceId]) -> list[CurrentAssignment | None]:
         cache, now = self._started(), self.clock()
         # A deaf process does not know whether its policy still holds.
-        known = None if self._monotonic() > self._deaf_after else cache.snapshot
+        known = cache.snapshot if self._hears() else None
         found = await self._in_thread(
             lambda: issue_assignments(self._database, self._director, ids, known, poll_s=self._poll_s, now=now)
         )
@@ -146,9 +153,22 @@ class HotPath:
             cache.store(found.seq, current)
         return [found.of.get(device_id) for device_id in ids]
 
+    async def _take(self, report: SentReport) -> Receipt:
+        checked = await self._sent.put(report, len(report.body))
+        if isinstance(checked, Exception):
+            raise checked
+        return await self._reports.put((report.device, checked), len(report.body))
+
+    async def _check(self, sent: list[SentReport]) -> list[CheckedReport]:
+        trusts_memory = self._hears()
+        return await self._in_thread(lambda: self._report_checks.check(sent, trusts_memory=trusts_memory))
+
     async def _record(self, batches: list[tuple[DeviceId, ReportBatch]]) -> list[Receipt]:
         now = self.clock()
         return await self._in_thread(lambda: record_reports(self._database, batches, now=now))
+
+    def _hears(self) -> bool:
+        return self._monotonic() <= self._deaf_after
 
     def _started(self) -> PollCache:
         if self._cache is None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from controller.domain.ids import DeviceId
-from controller.trust.sessions import Sessions, ShownToken
+from controller.trust.identity.sessions import Sessions, ShownToken
 
 ENTRIES_MAX = 200_000
 """About 77 MB; beyond it the token that was learned first is checked anew."""

@@ -38,6 +38,7 @@ controller_url = "{url}"
 state_dir = "{state_dir}"
 name = "{name}"
 enrolment_token = "{token}"
+channel = "dev"
 
 [labels]
 site = "{site}"

@@ -8,7 +8,9 @@ from sqlalchemy import Connection, func, select
 from controller.domain.catalog import NEXT_TASK, VariantState
 from controller.domain.errors import NotFound
 from controller.domain.ids import VersionId
+from controller.domain.releases import version_release
 from controller.store import catalog, tables
+from controller.store.releases import proposed_versions
 
 Document = dict[str, Any]
 _model, _version, _variant, _artifact = tables.model, tables.model_version, tables.variant, tables.artifact
@@ -27,6 +29,8 @@ SHOWN = (
     "manifest_sha256",
     "attempts",
     "search_id",
+    "released_at",
+    "release_floor",
 )
 """What is shown of a variant."""
 
@@ -79,6 +83,7 @@ def _versions(tx: Connection, condition: Any, *, with_layers: bool = False) -> l
     )
     rows = tx.execute(query).all()
     variants = _variants(tx, [row.id for row in rows], with_layers=with_layers)
+    proposed = proposed_versions(tx, [row.id for row in rows])
     return [
         {
             "id": row.id,
@@ -86,6 +91,9 @@ def _versions(tx: Connection, condition: Any, *, with_layers: bool = False) -> l
             "number": row.number,
             "format": row.format,
             "state": _state(variants[row.id]),
+            "release": version_release(
+                [variant["released_at"] is not None for variant in variants[row.id]], proposed=row.id in proposed
+            ),
             "artifact": {"sha256": row.artifact_sha256, "size_bytes": row.size_bytes},
             "evaluation_sha256": row.evaluation_sha256,
             "calibration_sha256": row.calibration_sha256,

@@ -39,7 +39,9 @@ def devices(tx: Connection, group: DeviceGroup | None, page_size: int, page_toke
 
 def device(tx: Connection, name_or_id: str) -> Document:
     """Return one device; NotFound names what was asked for."""
-    row = tx.execute(_devices.where(or_(_device.c.id == name_or_id, _device.c.name == name_or_id))).one_or_none()
+    named = or_(_device.c.id == name_or_id, _device.c.name == name_or_id)
+    # A machine may call itself by another device's id; the id itself comes first.
+    row = tx.execute(_devices.where(named).order_by(_device.c.id != name_or_id).limit(1)).one_or_none()
     if row is None:
         raise NotFound(f"there is no device {name_or_id!r}", code="device_unknown")
     return _with_slots(tx, [row])[0]
@@ -92,9 +94,21 @@ def _with_slots(tx: Connection, rows: list[Row[Any]]) -> list[Document]:
                 "slot": row.slot,
                 "version": row.number,
                 "variant": row.recipe,
+                "manifest_sha256": row.manifest_sha256,
                 "state": row.state,
                 "updated_at": row.updated_at,
             }
         )
-    shown = ("id", "name", "profile", "labels", "enrolled_at", "last_seen")
+    shown = (
+        "id",
+        "name",
+        "state",
+        "suspicion",
+        "profile",
+        "labels",
+        "serial",
+        "certificate_expires_at",
+        "enrolled_at",
+        "last_seen",
+    )
     return [{**{name: getattr(row, name) for name in shown}, "slots": slots[row.id]} for row in rows]

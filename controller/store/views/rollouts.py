@@ -25,6 +25,7 @@ def pins(tx: Connection) -> list[Document]:
             _group.c.name.label("group"),
             pin.c.soak_s,
             pin.c.decided_at,
+            pin.c.dev_only,
         )
         .join(_model, _model.c.id == pin.c.model_id)
         .join(_version, _version.c.id == pin.c.version_id)
@@ -70,6 +71,9 @@ def rollout_document(tx: Connection, found: Rollout, explanation: str) -> Docume
         "counts": asdict(count_outcomes(tx, found.id)),
         "hit_devices": _hit_devices(tx, found),
         "not_back": count_not_back(tx, found) if reverts else 0,
+        "proposed_by": found.proposed_by,
+        "approved_by": found.approved_by,
+        "dev_only": found.dev_only,
         "explanation": explanation,
         "created_at": found.created_at,
         "state_since": found.state_since,

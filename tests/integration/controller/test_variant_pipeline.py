@@ -18,8 +18,7 @@ from controller.domain.ids import VariantId
 from controller.store import tables
 from controller.store.database import Database, open_engine
 from controller.store.variants import published_variants
-from controller.trust.image_repository import ImageRepository
-from controller.trust.keys import KeyStore
+from controller.trust.images.image_repository import ImageRepository
 from controller.use_cases.add_version import VersionRequest, add_version
 from controller.use_cases.create_model import create_model
 from controller.use_cases.create_rollout import RolloutRequest, create_rollout
@@ -166,7 +165,7 @@ def test_a_variant_that_loses_too_much_accuracy_is_refused_with_the_numbers(
 def test_a_version_of_an_unknown_model_is_refused(shop: Workshop, model: Path) -> None:
     wanted = VersionRequest("nobody", upload(shop, model))
     with pytest.raises(NotFound, match="nobody"):
-        add_version(shop.database, shop.blobs, shop.tasks, wanted, shop.limits, now=NOW)
+        add_version(shop.database, shop.blobs, shop.tasks, wanted, shop.limits, signer=shop.signer, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +185,7 @@ def test_a_request_that_does_not_fit_is_refused_and_nothing_is_written(
     create_model(shop.database, "digits", "", now=NOW)
     wanted = replace(VersionRequest("digits", upload(shop, model)), **change)
     with pytest.raises(InvalidInput) as refusal:
-        add_version(shop.database, shop.blobs, shop.tasks, wanted, shop.limits, now=NOW)
+        add_version(shop.database, shop.blobs, shop.tasks, wanted, shop.limits, signer=shop.signer, now=NOW)
     assert (refusal.value.code, refusal.value.field) == (code, field)
     with shop.database.reading() as tx:
         assert tx.execute(select(tables.model_version.c.id)).first() is None
@@ -265,7 +264,7 @@ class TestWhatBreaks:
         self, shop: Workshop, tasks: CollectedTasks, model: Path, tmp_path: Path
     ) -> None:
         version_id = add(shop, model, recipes=["fp32"])
-        dying = DiesAfterSigning(tmp_path / "tuf", KeyStore(tmp_path / "keys").signer)
+        dying = DiesAfterSigning(tmp_path / "tuf", shop.signer)
         with pytest.raises(ConnectionError):
             tasks.run_all(replace(shop, image_repository=dying))
         row = variant_rows(shop.database, version_id)["fp32"]

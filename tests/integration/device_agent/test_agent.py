@@ -13,6 +13,7 @@ import numpy as np
 from device_agent.journal import open_journal
 from device_agent.protocol.manifest import parse_manifest
 from tests.support.agents import AgentProcess, an_agent, publish_model
+from tests.support.attacks import Group, plays
 from tests.support.device_api import DeviceApi, Fault
 from tests.support.onnx_models import artifact_entry, model_directory
 from tests.support.signed_repository import Release
@@ -267,7 +268,7 @@ def test_a_missing_artifact_fails_without_refusal_and_is_healed_when_it_appears(
     with an_agent(api, tmp_path) as agent:
         counter = api.assign({"digits": first.assigned()})
         report = wait_for_failure(api, counter)
-        assert (report["stage"], report["code"], report["refused"]) == ("download", "E_HTTP[artifact]", False)
+        assert (report["stage"], report["code"], report["refused"]) == ("download", "E_HTTP_404[artifact]", False)
         assert report["active"] is None
         api.artifacts = kept
         wait_until(lambda: "healthy" in api.states(counter), what="the next attempt to succeed")
@@ -334,6 +335,7 @@ def _serves(agent: AgentProcess, release: Release) -> bool:
     return bool(agent.serving().get("slots") == {"digits": release.sha256})
 
 
+@plays(Group.LOCAL, "a second agent works in the same state folder", "E_ALREADY_RUNNING")
 def test_a_second_agent_in_the_same_directory_is_turned_away(api: DeviceApi, tmp_path: Path) -> None:
     with an_agent(api, tmp_path) as agent:
         second = subprocess.run(

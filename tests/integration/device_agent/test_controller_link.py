@@ -35,7 +35,7 @@ class Device:
         stop.close()
         assert identity
         self.identity: Identity = identity
-        self.spool = ReportSpool(directory / "reports", "boot", 100)
+        self.spool = ReportSpool(directory / "reports", "boot", 100, "dv_test")
         self.now = 0.0
         self.link = ControllerLink(client, identity, self.spool, self.settings.polling, Random(1), lambda: self.now)
 

@@ -15,6 +15,7 @@ from device_agent.protocol.errors import Code, ProtocolError
 from device_agent.protocol.manifest import CHUNK_BYTES, ArtifactEntry
 from device_agent.protocol.messages import FailureStage
 from device_agent.transport import Pace, Transport
+from tests.support.attacks import Group, plays
 from tests.support.device_api import DeviceApi, Fault
 from tests.support.stored_models import entry_of
 
@@ -140,6 +141,7 @@ def test_progress_forgives_earlier_failures(api: DeviceApi, path: Path) -> None:
     assert path.read_bytes() == CONTENT
 
 
+@plays(Group.TRANSPORT, "an artifact trickles in", "it is cut off and resumed")
 def test_a_trickle_is_cut_off_instead_of_being_waited_for(api: DeviceApi, path: Path) -> None:
     pace = Pace(deadline_s=60, minimum_bytes_s=10_000, grace_s=0.05)
     download(api, path, Fault(byte_every_s=0.02), pace=pace)
@@ -155,6 +157,7 @@ def test_a_server_that_is_gone_is_a_failure_of_the_network(path: Path) -> None:
     assert caught.value.code is Code.NETWORK
 
 
+@plays(Group.LOCAL, "the disk takes no more in the middle of a download; what came stays, and it resumes", "E_NO_SPACE")
 def test_a_disk_that_takes_no_more_ends_the_download_at_once(api: DeviceApi, path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (CHUNK_BYTES + 100, before[1]))

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+from device_agent.bundle import Bundle, Progress, Share
 from device_agent.durable import replace_durably
+from device_agent.failure import Failure
 from device_agent.journal import Journal, SlotRecord, open_journal
 from device_agent.lifecycle import Found
+from device_agent.serving_client import ServingStatus
 from device_agent.slot_recovery import recover_slot
 from device_agent.slots import ModelStore
 from tests.support.kill_points import killed_before_step, steps
@@ -72,6 +75,42 @@ def test_a_kill_before_any_step_leaves_the_old_or_the_new_model_whole(tmp_path: 
     assert len(outcomes) > 20
     assert outcomes == sorted(outcomes, key=[OLD.sha256, NEW.sha256].index)
     assert set(outcomes) == {OLD.sha256, NEW.sha256}
+
+
+class ReadySlot:
+    """A slot of a bundle whose candidate is complete and proven."""
+
+    share = Share(8, Progress.READY)
+
+    def __init__(self, name: str, journal: Journal) -> None:
+        self.name = name
+        self._journal = journal
+
+    def trial(self) -> SlotRecord:
+        return self._journal.record.slot(self.name).begin_trial(NEW.sha256, 8, 60.0)
+
+    def begin(self, serving: ServingStatus) -> None:
+        """Nothing is loaded here."""
+
+    def give_up_with(self, failure: Failure) -> None:
+        """Nothing fails here."""
+
+
+def test_a_kill_at_any_step_of_a_bundles_commit_leaves_the_whole_old_or_the_whole_new_set(tmp_path: Path) -> None:
+    outcomes = []
+    for number in range(1000):
+        directory = tmp_path / str(number)
+        prepare(directory)
+        journal, store = disk(directory)
+        NEW.publish(store)
+        journal.commit_slot("doors", SlotRecord(OLD.sha256, OLD.sha256))
+        slots = [ReadySlot(name, journal) for name in ("digits", "doors")]
+        bundle = Bundle(journal, lambda slots=slots: slots)  # type: ignore[misc]
+        if not killed_before_step(number, lambda bundle=bundle, slots=slots: bundle.commit_trials(slots[0])):  # type: ignore[misc]
+            break
+        record = disk(directory)[0].record
+        outcomes.append({record.slot(name).active for name in ("digits", "doors")})
+    assert {frozenset(outcome) for outcome in outcomes} == {frozenset({OLD.sha256}), frozenset({NEW.sha256})}
 
 
 def test_a_second_kill_during_the_recovery_changes_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ ITEMS = 400
 
 def work(directory: Path) -> None:
     """Add numbered items and deliver them to a file, which is the controller: a line for every batch that arrived."""
-    spool = ReportSpool(directory / "reports.sqlite", "boot", 1000)
+    spool = ReportSpool(directory / "reports.sqlite", "boot", 1000, "dv_1")
     progress = directory / "added"
     number = int(progress.read_text()) if progress.exists() else 0
     with (directory / "arrived").open("a") as arrived:
@@ -59,7 +59,7 @@ def test_no_item_is_lost_or_leaves_under_two_names_when_its_process_is_killed(tm
     last.start()
     last.join(60)
     assert last.exitcode == os.EX_OK
-    spool = ReportSpool(tmp_path / "reports.sqlite", "boot", 1000)
+    spool = ReportSpool(tmp_path / "reports.sqlite", "boot", 1000, "dv_1")
     batches = dict(arrived(tmp_path))
     while batch := spool.cut():
         batches[batch.id] = [item["counter"] for item in json.loads(batch.body)["items"]]

@@ -1,17 +1,35 @@
 """Who the device is: a key of its own, and roots that fit the token's pin, kept all at once."""
 
+import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
 from device_agent.errors import EnrolmentError
-from device_agent.identity import Enrolled, device_key, load_identity, signing_request, store_identity
-from device_agent.protocol.messages import SESSION_PAYLOAD_TYPE, EnrolmentToken, trust_pin
+from device_agent.identity import (
+    Enrolled,
+    device_key,
+    encryption_key,
+    encryption_key_text,
+    load_identity,
+    signing_request,
+    store_identity,
+)
+from device_agent.protocol.dsse import pre_authentication_encoding
+from device_agent.protocol.messages import (
+    REPORT_PAYLOAD_TYPE,
+    SESSION_PAYLOAD_TYPE,
+    X25519_KEY,
+    EnrolmentToken,
+    trust_pin,
+)
 
 ENROLLED = Enrolled("dv_1", b"image root", b"director root")
 TOKEN = EnrolmentToken("id", "secret", trust_pin(b"image root", b"director root"))
@@ -70,4 +88,40 @@ def test_a_session_envelope_is_signed_by_the_device_over_the_challenge(tmp_path:
     envelope = Envelope.from_dict(json.loads(identity.session_envelope("c-1")))
     envelope.verify([SSlibKey.from_crypto(identity.key.public_key())], 1)
     assert envelope.payload_type == SESSION_PAYLOAD_TYPE
-    assert json.loads(envelope.payload) == {"device": "dv_1", "challenge": "c-1"}
+    expected = {"device": "dv_1", "challenge": "c-1", "audience": "http://c"}
+    assert json.loads(envelope.payload) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "audience"),
+    [
+        ("https://Fleet.Example:8443/base/", "https://fleet.example:8443"),
+        ("http://127.0.0.1:8600", "http://127.0.0.1:8600"),
+        ("https://user:pw@fleet.example", "https://fleet.example"),
+    ],
+)
+def test_the_audience_is_the_controllers_scheme_and_host(tmp_path: Path, url: str, audience: str) -> None:
+    assert store_identity(tmp_path, url, TOKEN, ENROLLED).audience == audience
+
+
+def test_a_report_signature_is_the_devices_over_the_type_and_the_body(tmp_path: Path) -> None:
+    identity = store_identity(tmp_path, "http://c", TOKEN, ENROLLED)
+    signature = base64.b64decode(identity.report_signature(b"{}"))
+    signed = b"DSSEv1 40 application/vnd.edgefleet.report.v1+json 2 {}"
+    assert pre_authentication_encoding(REPORT_PAYLOAD_TYPE, b"{}") == signed
+    identity.key.public_key().verify(signature, signed, ec.ECDSA(hashes.SHA256()))
+
+
+def test_the_encryption_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    key = encryption_key(tmp_path)
+    assert encryption_key_text(encryption_key(tmp_path)) == encryption_key_text(key)
+    assert X25519_KEY.fullmatch(encryption_key_text(key))
+    assert (tmp_path / "encryption.key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "encryption.key").write_bytes((device_key(tmp_path), tmp_path / "device.key")[1].read_bytes())
+    with pytest.raises(EnrolmentError, match="move it away"):
+        encryption_key(tmp_path)
+
+
+def test_a_certificate_is_kept_beside_the_key_before_the_identity_is(tmp_path: Path) -> None:
+    store_identity(tmp_path, "http://c", TOKEN, replace(ENROLLED, certificate="PEM"))
+    assert (tmp_path / "device.crt").read_text() == "PEM"

@@ -18,6 +18,7 @@ from device_agent.journal import (
     decode_record,
     encode_record,
     open_journal,
+    salvage_floors,
     salvage_record,
 )
 from device_agent.protocol.assignment import CounterMark
@@ -28,9 +29,11 @@ REFUSAL = Refusal(7, FailureStage.HEALTH, "E_HEALTH_COMMAND", "not well")
 FULL = Record(
     slots={"digits": SlotRecord(TWO, ONE, Trial(1, 8, 60.0), {"3" * 64: REFUSAL}), "empty": SlotRecord()},
     mark=CounterMark("epoch", 8, "d" * 64),
-    image_marks={"timestamp": RoleMark("keys", 12)},
+    image_marks={"timestamp": RoleMark("keys", 12, "e" * 64)},
     director_issued=datetime(2026, 3, 1, 12, tzinfo=UTC),
     image_issued=datetime(2026, 3, 1, 11, tzinfo=UTC),
+    assignment_expires=datetime(2026, 3, 3, 12, tzinfo=UTC),
+    floors={"digits": 3},
 )
 
 
@@ -104,3 +107,34 @@ def test_a_lost_record_is_salvaged_with_the_lowest_version_of_every_slot() -> No
         "digits": SlotRecord(ONE, ONE),
         "doors": SlotRecord("4" * 64, "4" * 64),
     }
+
+
+def test_a_record_of_an_older_agent_is_read_without_what_it_did_not_know() -> None:
+    import json
+    import zlib
+
+    body = json.loads(encode_record(FULL).partition(b" ")[2])
+    for name in ("floors", "assignment_expires"):
+        del body[name]
+    del body["image_marks"]["timestamp"]["digest"]
+    text = json.dumps(body).encode()
+    record = decode_record(b"%08x %s" % (zlib.crc32(text), text))
+    assert (record.floors, record.assignment_expires) == ({}, None)
+    assert record.image_marks["timestamp"] == RoleMark("keys", 12, "")
+
+
+def test_a_floor_is_only_ever_raised() -> None:
+    record = Record().with_floor("digits", 3)
+    assert record.with_floor("digits", 2) is record
+    assert record.with_floor("doors", 1).with_floor("digits", 4).floors == {"digits": 4, "doors": 1}
+
+
+def test_floors_outlive_the_record_and_a_lower_copy_never_exists(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    journal = open_journal(path)
+    journal.commit(FULL)
+    path.write_bytes(b"00000000 {}")
+    assert salvage_record([("digits", ONE, 5)], salvage_floors(path)).floors == {"digits": 3}
+    (tmp_path / "state.floors").write_bytes(b"00000000 {}")
+    assert salvage_floors(path) == {}
+    assert salvage_floors(tmp_path / "other") == {}

@@ -22,16 +22,19 @@ from device_agent.lifecycle import (
 )
 
 GRID = """
-            assigned   recalled   withdrawn  fetched    proven      loaded     crashed     soaked    failed
-resting     fetch      -          clear      -          -           -          -           -         -
-fetching    fetch      abandon    clear      test       -           -          -           -         give_up
-testing     -          -          -          -          activate    -          -           -         give_up
-activating  -          revert     clear      -          -           watch      activate    -         revert
-soaking     -          revert     clear      -          -           -          activate    confirm   revert
+            assigned   recalled   withdrawn  fetched    proven     joined     loaded     crashed     soaked    failed
+resting     fetch      -          clear      -          -          -          -          -           -         -
+fetching    fetch      abandon    clear      test       -          -          -          -           -         give_up
+testing     -          -          -          -          wait       -          -          -           -         give_up
+ready       fetch      abandon    clear      -          -          load       -          -           -         give_up
+activating  -          revert     clear      -          -          -          watch      activate    -         revert
+soaking     -          revert     clear      -          -          -          -          activate    confirm   revert
 """
 LEADS_TO = {
     Command.FETCH: SlotState.FETCHING,
     Command.TEST: SlotState.TESTING,
+    Command.WAIT: SlotState.READY,
+    Command.LOAD: SlotState.ACTIVATING,
     Command.ACTIVATE: SlotState.ACTIVATING,
     Command.WATCH: SlotState.SOAKING,
 }
@@ -68,17 +71,17 @@ def test_every_command_is_used_and_every_state_can_be_reached_and_left() -> None
     assert all(TRANSITIONS[state] for state in SlotState)
 
 
-def test_only_a_trial_can_be_soaked_and_only_a_proven_candidate_can_begin_one() -> None:
+def test_only_a_trial_can_be_soaked_and_only_a_ready_candidate_can_begin_one() -> None:
     before = {state for state, row in TRANSITIONS.items() if SlotEvent.SOAKED in row}
     assert before == {SlotState.SOAKING}
     to_trial = {
         (state, event)
         for state, row in TRANSITIONS.items()
         for event, move in row.items()
-        if move.command is Command.ACTIVATE
+        if move.state is SlotState.ACTIVATING
     }
     assert to_trial == {
-        (SlotState.TESTING, SlotEvent.PROVEN),
+        (SlotState.READY, SlotEvent.JOINED),
         (SlotState.ACTIVATING, SlotEvent.CRASHED),
         (SlotState.SOAKING, SlotEvent.CRASHED),
     }
@@ -101,6 +104,10 @@ TRIALS = (SlotState.ACTIVATING, SlotState.SOAKING)
         (SlotState.FETCHING, Wish("old", "old", "new", refused=False), SlotEvent.RECALLED),
         (SlotState.FETCHING, Wish("newer", "old", "new", refused=True), SlotEvent.RECALLED),
         (SlotState.FETCHING, Wish(None, None, "new", refused=False), SlotEvent.WITHDRAWN),
+        (SlotState.READY, Wish("new", "old", "new", refused=False), None),
+        (SlotState.READY, Wish("newer", "old", "new", refused=False), SlotEvent.ASSIGNED),
+        (SlotState.READY, Wish("old", "old", "new", refused=False), SlotEvent.RECALLED),
+        (SlotState.READY, Wish(None, None, "new", refused=False), SlotEvent.WITHDRAWN),
         *[(state, Wish("new", "old", "new", refused=False), None) for state in TRIALS],
         *[(state, Wish("newer", "old", "new", refused=False), None) for state in TRIALS],
         *[(state, Wish("newer", "old", "new", refused=True), None) for state in TRIALS],

@@ -35,14 +35,17 @@ def test_paths_are_absolute_because_the_agent_works_in_its_state_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = load("state_dir=state", "enrolment_token_file=token", "ca_file=ca.pem")
+    found = load("state_dir=state", "enrolment_token_file=token", "ca_file=ca.pem", "anchors_dir=anchors")
     assert found.state_dir == tmp_path / "state"
     assert (found.enrolment_token_file, found.ca_file) == (f"{tmp_path}/token", f"{tmp_path}/ca.pem")
+    assert found.anchors_dir == f"{tmp_path}/anchors"
 
 
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
+        ("client_certificate=yes", "client_certificate is 'yes'; make it true or false"),
+        ("channel=beta", "channel is 'beta'; use one of prod, dev"),
         ("controller_url=ftp://c", "controller_url is 'ftp://c'; give a URL that begins with http"),
         ("name=Camera 1", "name is 'Camera 1'; use lower-case letters"),
         ("polling.interval_s=soon", "polling.interval_s is 'soon'; make it a number"),

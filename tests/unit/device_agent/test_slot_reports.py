@@ -20,7 +20,7 @@ FAILURE = Failure(FailureStage.HEALTH, "E_HEALTH_COMMAND", "not well", refuses=T
 
 
 def wanted(manifest: str, counter: int) -> Wanted:
-    return Wanted(counter, SlotAssignment("target", 1, manifest, 0, "test"))
+    return Wanted(counter, SlotAssignment("target", 1, manifest, 0, "test", 1))
 
 
 class Slot:
@@ -29,7 +29,7 @@ class Slot:
     def __init__(self, directory: Path) -> None:
         record = SlotRecord(GOOD, GOOD).refuse(NEW, FAILURE.refusal(7))
         self.journal = Journal(directory / "state", Record({"digits": record}))
-        self.spool = ReportSpool(directory / "reports", "boot", 100)
+        self.spool = ReportSpool(directory / "reports", "boot", 100, "dv_1")
         self.reporter = SlotReporter("digits", self.spool, self.journal, DeviceClock(lambda: NOW))
 
     def said(self) -> list[LifecycleItem]:

@@ -59,6 +59,41 @@ def test_a_file_that_the_manifest_does_not_name_is_damage(store: ModelStore, mod
     assert store.inspect(model.sha256) is Found.DAMAGED
 
 
+@pytest.mark.parametrize("file", ["manifest.json", "model.onnx"])
+def test_a_link_in_place_of_a_file_is_damage_even_when_the_bytes_are_right(
+    store: ModelStore, model: StoredModel, tmp_path: Path, file: str
+) -> None:
+    path = store.directory(model.sha256) / file
+    path.replace(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert store.inspect(model.sha256) is Found.DAMAGED
+
+
+def test_a_link_in_place_of_a_model_is_damage_and_is_deleted_alone(
+    store: ModelStore, model: StoredModel, tmp_path: Path
+) -> None:
+    directory = store.directory(model.sha256)
+    shutil.move(directory, tmp_path / "elsewhere")
+    directory.symlink_to(tmp_path / "elsewhere")
+    assert store.inspect(model.sha256) is Found.DAMAGED
+    store.discard(model.sha256)
+    assert not directory.is_symlink()
+    assert (tmp_path / "elsewhere" / "model.onnx").exists()
+
+
+def test_a_link_in_place_of_a_part_file_is_not_written_through(store: ModelStore, tmp_path: Path) -> None:
+    model, victim = a_stored_model(), tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    stage = store.part(model.sha256, "model.onnx")
+    stage.symlink_to(victim)
+    assert not store.part(model.sha256, "model.onnx").exists()
+    stage.parent.rmdir()
+    stage.parent.symlink_to(tmp_path)
+    store.part(model.sha256, "victim").write_bytes(b"downloaded")
+    assert victim.read_bytes() == b"precious"
+    assert not stage.parent.is_symlink()
+
+
 def test_wrong_bytes_are_never_published_and_may_be_fetched_again(store: ModelStore) -> None:
     model = a_stored_model()
     model.put_parts(store)

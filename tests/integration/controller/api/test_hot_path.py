@@ -1,6 +1,7 @@
 """What the poll path asks of the database, and when it trusts its memory. Changes are followed when a test says so."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -9,19 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import event
 
 from controller.api.device.hot_path import DEAF_AFTER_S, HotPath
 from controller.api.device.poll_cache import etag_of
+from controller.api.device.report_checks import SentReport
 from controller.domain.errors import Unavailable
 from controller.domain.ids import DeviceId
-from controller.store.database import Database, open_engine
-from controller.trust.sessions import Sessions
+from controller.store import device_identities
+from controller.store.database import Database, open_engine, record_change
+from controller.trust.identity.sessions import Sessions
 from controller.use_cases.create_group import create_group
+from controller.use_cases.record_reports import Receipt
+from controller.use_cases.revoke_device import revoke_device
 from controller.use_cases.set_pin import set_pin
+from device_agent.protocol.errors import ProtocolError
 from device_agent.protocol.messages import LifecycleState
 from tests.support.fleet import Fleet
-from tests.support.machines import serving_batch
+from tests.support.machines import signature_of
 
 
 @dataclass
@@ -85,9 +93,9 @@ class Setting:
 
 
 @pytest.fixture
-def setting(database: Database, tmp_path: Path) -> Setting:
+def setting(database: Database) -> Setting:
     """A fleet with two published versions, of which the first is pinned on everyone."""
-    fleet = Fleet.create(database, tmp_path)
+    fleet = Fleet.create(database)
     fleet.publish(1)
     fleet.publish(2)
     set_pin(database, fleet.model, 1, "all", now=fleet.now)
@@ -223,8 +231,93 @@ def test_a_process_that_no_longer_hears_of_changes_asks_the_database_each_time(s
     run(setting, test)
 
 
+def signed_report(fleet: Fleet, device_id: DeviceId, key: ec.EllipticCurvePrivateKey) -> SentReport:
+    """Return what the device reports next."""
+    body = json.dumps(fleet.batch(device_id).to_json()).encode()
+    return SentReport(device_id, body, signature_of(key, body).encode())
+
+
+def pem_of(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def rekey(fleet: Fleet, device_id: DeviceId, key: ec.EllipticCurvePrivateKey) -> None:
+    """Let another process write a new key for the device."""
+    with fleet.database.writing() as tx:
+        device_identities.set_certificate(tx, device_id, pem_of(key), "1", fleet.now)
+        record_change(tx, fleet.now, [device_id])
+
+
+def test_a_devices_key_is_read_once_for_all_of_its_reports(setting: Setting) -> None:
+    async def test() -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        device_id = setting.fleet.enrol("cam", public_key_pem=pem_of(key))
+        process = await setting.process()
+        with process.statements() as asked:
+            for _ in range(3):
+                assert await process.hot.report(signed_report(setting.fleet, device_id, key)) is Receipt.APPLIED
+        assert len([one for one in asked if one.startswith("SELECT device.id, device.public_key_pem")]) == 1
+
+    run(setting, test)
+
+
+def test_a_report_under_a_new_key_is_taken_by_a_process_that_has_not_heard_of_it(setting: Setting) -> None:
+    async def test() -> None:
+        old, new = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        device_id = setting.fleet.enrol("cam", public_key_pem=pem_of(old))
+        process = await setting.process()
+        await process.hot.report(signed_report(setting.fleet, device_id, old))
+        rekey(setting.fleet, device_id, new)
+        assert await process.hot.report(signed_report(setting.fleet, device_id, new)) is Receipt.APPLIED
+
+    run(setting, test)
+
+
+def test_a_key_that_was_replaced_signs_nothing_once_the_process_has_heard_of_it(setting: Setting) -> None:
+    async def test() -> None:
+        old, new = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        device_id = setting.fleet.enrol("cam", public_key_pem=pem_of(old))
+        process = await setting.process()
+        await process.hot.report(signed_report(setting.fleet, device_id, old))
+        rekey(setting.fleet, device_id, new)
+        await process.hot.follow()
+        with pytest.raises(ProtocolError, match="E_SIG_THRESHOLD"):
+            await process.hot.report(signed_report(setting.fleet, device_id, old))
+
+    run(setting, test)
+
+
+def test_a_process_that_no_longer_hears_of_changes_reads_keys_each_time(setting: Setting) -> None:
+    async def test() -> None:
+        old, new = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        device_id = setting.fleet.enrol("cam", public_key_pem=pem_of(old))
+        process = await setting.process()
+        await process.hot.report(signed_report(setting.fleet, device_id, old))
+        rekey(setting.fleet, device_id, new)
+        process.seconds[0] += DEAF_AFTER_S + 1
+        with pytest.raises(ProtocolError, match="E_SIG_THRESHOLD"):
+            await process.hot.report(signed_report(setting.fleet, device_id, old))
+
+    run(setting, test)
+
+
+def test_a_revoked_device_is_told_nothing_more_by_any_process_that_has_heard_of_it(setting: Setting) -> None:
+    async def test() -> None:
+        fleet = setting.fleet
+        device_id = fleet.enrol("cam")
+        process = await setting.process()
+        [counter] = await process.settle(device_id)
+        revoke_device(fleet.database, "cam", now=fleet.now)
+        await process.hot.follow()
+        assert process.hot.good_etag(device_id, fleet.now) is None
+        assert await process.hot.assignment(device_id) is None
+        assert counter
+
+    run(setting, test)
+
+
 def test_without_a_database_nothing_is_claimed_and_nothing_is_acknowledged(sqlite_url: str, tmp_path: Path) -> None:
-    setting = Setting(Fleet.create(Database(open_engine(sqlite_url)), tmp_path))
+    setting = Setting(Fleet.create(Database(open_engine(sqlite_url))))
     file, away = Path(sqlite_url.removeprefix("sqlite:///")), tmp_path / "away.db"
 
     async def test() -> None:
@@ -236,7 +329,7 @@ def test_without_a_database_nothing_is_claimed_and_nothing_is_acknowledged(sqlit
         with pytest.raises(Unavailable):
             await process.poll(device_id, shows=counter)
         with pytest.raises(Unavailable):
-            await process.hot.report(device_id, serving_batch("b1"), 100)
+            await process.hot.report(SentReport(device_id, b"{}", b""))
         bring_back(file, away)
         assert await process.poll(device_id, shows=counter) == counter
 

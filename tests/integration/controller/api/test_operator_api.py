@@ -161,4 +161,4 @@ def test_probes_answer_without_a_token(api: httpx.Client) -> None:
 
 def test_the_schema_describes_every_route(api: httpx.Client) -> None:
     paths = api.get("/openapi.json").json()["paths"]
-    assert {"/api/v1/rollouts", "/api/v1/rollouts/{rollout_id}:{verb}", "/device/v1/assignment"} <= set(paths)
+    assert {"/api/v1/rollouts", "/api/v1/rollouts/{rollout_id}:abort", "/device/v1/assignment"} <= set(paths)

@@ -1,7 +1,5 @@
 """Classes to measure for, and factors, on both databases."""
 
-from pathlib import Path
-
 import pytest
 
 from controller.domain.costs import DeviceClass, LearnedFactor
@@ -13,8 +11,8 @@ from tests.support.fleet import Fleet, profile
 
 
 @pytest.fixture
-def fleet(database: Database, tmp_path: Path) -> Fleet:
-    return Fleet.create(database, tmp_path)
+def fleet(database: Database) -> Fleet:
+    return Fleet.create(database)
 
 
 def classes(fleet: Fleet, *profiles: DeviceProfile) -> list[DeviceClass]:

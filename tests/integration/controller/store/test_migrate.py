@@ -50,7 +50,7 @@ def test_the_rows_that_everything_relies_on_exist_from_the_start(database: Datab
 def test_an_upgraded_database_is_current_and_an_empty_one_is_not(empty_url: str) -> None:
     migrate.upgrade(empty_url)
     engine = open_engine(empty_url)
-    assert (migrate.current_revision(engine), migrate.is_current(engine)) == ("0002", True)
+    assert (migrate.current_revision(engine), migrate.is_current(engine)) == ("0003", True)
     engine.dispose()
 
     migrate.downgrade(empty_url)

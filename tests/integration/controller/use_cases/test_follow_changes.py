@@ -1,5 +1,4 @@
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,8 @@ from tests.support.fleet import Fleet
 
 
 @pytest.fixture
-def fleet(database: Database, tmp_path: Path) -> Fleet:
-    return Fleet.create(database, tmp_path)
+def fleet(database: Database) -> Fleet:
+    return Fleet.create(database)
 
 
 def test_nothing_new_is_an_empty_answer_at_the_same_position(fleet: Fleet) -> None:

@@ -1,6 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,8 @@ from controller.use_cases.create_rollout import RolloutRequest, create_rollout
 from controller.use_cases.follow_changes import read_policy
 from controller.use_cases.issue_assignments import issue_assignments
 from controller.use_cases.set_pin import delete_pin, set_pin
-from device_agent.protocol.assignment import verify_assignment
+from device_agent.protocol.assignment import Recipient, verify_assignment
+from device_agent.protocol.channels import Channel
 from device_agent.protocol.messages import LifecycleState
 from tests.support.fleet import Fleet
 
@@ -22,8 +22,8 @@ GATE = GatePolicy(success_share=0.5, failure_share=0.5, soak_s=5, silent_after_s
 
 
 @pytest.fixture
-def fleet(database: Database, tmp_path: Path) -> Fleet:
-    return Fleet.create(database, tmp_path)
+def fleet(database: Database) -> Fleet:
+    return Fleet.create(database)
 
 
 def outcomes(fleet: Fleet, device_id: DeviceId) -> list[Any]:
@@ -48,7 +48,13 @@ def test_a_device_accepts_what_was_signed_for_it(fleet: Fleet) -> None:
     set_pin(fleet.database, fleet.model, 1, "all", now=fleet.now)
     device_id = fleet.enrol("cam")
     envelope = fleet.poll(device_id).envelope
-    verified, _ = verify_assignment(envelope, root=fleet.director.root, device=device_id, mark=None, now=fleet.now)
+    verified, _ = verify_assignment(
+        envelope,
+        root=fleet.director.root,
+        recipient=Recipient(device_id, "camera", Channel.DEV),
+        mark=None,
+        now=fleet.now,
+    )
     slot = verified.slots[fleet.model]
     assert slot is not None
     assert (slot.sha256, slot.length, slot.target) == (manifest, 500, f"dev/{fleet.model}/1/fp32/manifest.json")

@@ -1,8 +1,5 @@
 """Factors are learnt from real reports, and what is published stays as it is."""
 
-from itertools import count
-from pathlib import Path
-
 import pytest
 
 from controller.domain.costs import Cost
@@ -11,20 +8,18 @@ from controller.store import costs
 from controller.store.database import Database
 from controller.store.policy import load_policy
 from controller.use_cases.learn_factors import learn_factors
-from controller.use_cases.record_reports import record_reports
 from controller.use_cases.set_pin import set_pin
 from device_agent.protocol.histogram import Histogram
-from device_agent.protocol.messages import ReportBatch, ServingItem
+from device_agent.protocol.messages import ServingItem
 from tests.support.decisions import a_cost
 from tests.support.fleet import Fleet, profile
 
 ESTIMATED_US = 1000.0
-_batches = count(1)
 
 
 @pytest.fixture
-def fleet(database: Database, tmp_path: Path) -> Fleet:
-    return Fleet.create(database, tmp_path)
+def fleet(database: Database) -> Fleet:
+    return Fleet.create(database)
 
 
 def measured(*classes: str) -> dict[str, Cost]:
@@ -36,7 +31,7 @@ def report(fleet: Fleet, device_id: DeviceId, manifest: str, *, took_ms: float, 
     for _ in range(requests):
         latency.add(took_ms / 1000)
     item = ServingItem(fleet.model, manifest, fleet.now, 60.0, requests, 0, 64 * requests, latency)
-    record_reports(fleet.database, [(device_id, ReportBatch(f"b-{next(_batches)}", "boot", 0, (item,)))], now=fleet.now)
+    fleet.send(device_id, item)
 
 
 def learn(fleet: Fleet) -> dict[str, float]:

@@ -1,7 +1,5 @@
 """Rollouts from creation to their end, on both databases, with devices that poll and report."""
 
-from pathlib import Path
-
 import pytest
 
 from controller.domain.errors import Conflict, InvalidInput, NotFound
@@ -24,9 +22,9 @@ STRICT = GatePolicy(success_share=1.0, failure_share=0.0, soak_s=10, silent_afte
 
 
 @pytest.fixture
-def fleet(database: Database, tmp_path: Path) -> Fleet:
+def fleet(database: Database) -> Fleet:
     """Six devices that run version 1 by a pin, and a published version 2."""
-    fleet = Fleet.create(database, tmp_path)
+    fleet = Fleet.create(database)
     fleet.publish(1)
     fleet.publish(2)
     devices = [fleet.enrol(f"cam-{number}") for number in range(6)]
@@ -158,8 +156,8 @@ def test_pausing_withholds_the_version_from_devices_that_have_not_taken_it(fleet
     assert len(devices_on(fleet, second)) == 6
 
 
-def test_aborting_a_first_rollout_empties_the_slot_of_those_that_took_it(database: Database, tmp_path: Path) -> None:
-    fleet = Fleet.create(database, tmp_path)
+def test_aborting_a_first_rollout_empties_the_slot_of_those_that_took_it(database: Database) -> None:
+    fleet = Fleet.create(database)
     only = fleet.publish(1)
     device = fleet.enrol("cam-0")
     rollout_id = start(fleet, 100, version=1)

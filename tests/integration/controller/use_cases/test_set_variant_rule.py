@@ -1,7 +1,5 @@
 """Rules on variants, from the operator's word to what devices are assigned."""
 
-from pathlib import Path
-
 import pytest
 
 from controller.domain.errors import InvalidInput, NotFound
@@ -21,9 +19,9 @@ INT8, FP32 = manifest_digest(1, "int8"), manifest_digest(1, "fp32")
 
 
 @pytest.fixture
-def fleet(database: Database, tmp_path: Path) -> Fleet:
+def fleet(database: Database) -> Fleet:
     """Two devices that run int8 best, pinned to a version that has fp32 too."""
-    fleet = Fleet.create(database, tmp_path)
+    fleet = Fleet.create(database)
     fleet.publish(1, precision="int8")
     fleet.publish_variant(1, precision="fp32")
     for site in ("lyon", "turin"):

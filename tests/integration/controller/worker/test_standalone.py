@@ -21,7 +21,7 @@ from tests.support.workshops import add, add_opaque, variant_rows
 @pytest.mark.postgres
 def test_two_workers_share_the_work_and_outlive_one_of_them(postgres_url: str, redis_url: str, tmp_path: Path) -> None:
     state_dir = tmp_path / "state"
-    settings = Settings(state_dir=state_dir, database_url=postgres_url, broker_url=redis_url)
+    settings = Settings(state_dir=state_dir, database_url=postgres_url, broker_url=redis_url, single_operator=True)
     shop = workshop(build(settings), "the-api", create_celery(redis_url))
     model, evaluation = tmp_path / "digits.onnx", tmp_path / "evaluation.npz"
     digits_model(model)
@@ -31,6 +31,7 @@ def test_two_workers_share_the_work_and_outlive_one_of_them(postgres_url: str, r
         "EDGEFLEET_STATE_DIR": str(state_dir),
         "EDGEFLEET_DATABASE_URL": postgres_url,
         "EDGEFLEET_BROKER_URL": redis_url,
+        "EDGEFLEET_SINGLE_OPERATOR": "true",
     }
     workers = [
         subprocess.Popen([sys.executable, "-m", "controller.worker"], env=environment, stdin=subprocess.DEVNULL)

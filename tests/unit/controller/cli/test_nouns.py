@@ -12,6 +12,8 @@ from tests.unit.controller.cli.documents import rollout, version
 DEVICE = {
     "id": "dv_1",
     "name": "camera-1",
+    "state": "approved",
+    "suspicion": None,
     "profile": {"name": "camera"},
     "labels": {"site": "lyon"},
     "last_seen": "2026-01-31T12:00:00Z",
@@ -29,7 +31,16 @@ RULE = {
     "decided_at": "2026-01-31T12:00:00Z",
 }
 GROUP = {"id": "gr_1", "name": "lyon", "selector": "site=lyon", "members": None, "devices": 3}
-TOKEN = {"id": "to_1", "token": "eft_a_b_c", "labels": {}, "uses_left": 1, "expires_at": "2026-02-01T12:00:00Z"}
+TOKEN = {
+    "id": "to_1",
+    "token": "eft_a_b_c",
+    "labels": {},
+    "uses_left": 1,
+    "needs_approval": False,
+    "serial": None,
+    "device_name": None,
+    "expires_at": "2026-02-01T12:00:00Z",
+}
 
 READS: list[tuple[list[str], str, Any]] = [
     (["model", "list"], "/models", {"items": [MODEL]}),
@@ -43,6 +54,8 @@ READS: list[tuple[list[str], str, Any]] = [
         "/devices/camera-1/explanation",
         {
             "device": "dv_1",
+            "state": "approved",
+            "suspicion": None,
             "last_seen": None,
             "models": {"digits": ["pin pi_1"]},
             "slots": {},
@@ -60,6 +73,13 @@ READS: list[tuple[list[str], str, Any]] = [
 ]
 WRITES: list[tuple[list[str], str, str, Any, Any]] = [
     (["model", "create", "digits", "--notes", "8 x 8"], "POST", "/models", {"name": "digits", "notes": "8 x 8"}, MODEL),
+    (
+        ["model", "create", "digits", "--sealed"],
+        "POST",
+        "/models",
+        {"name": "digits", "notes": "", "sealed": True},
+        MODEL,
+    ),
     (
         ["group", "create", "lyon", "--selector", "site=lyon"],
         "POST",
@@ -103,6 +123,13 @@ WRITES: list[tuple[list[str], str, str, Any, Any]] = [
         TOKEN,
     ),
     (
+        ["token", "create", "--serial", "S-7", "--name", "cam-1", "--needs-approval"],
+        "POST",
+        "/tokens",
+        {"labels": {}, "uses": 1, "ttl_s": 86400, "needs_approval": True, "serial": "S-7", "name": "cam-1"},
+        TOKEN,
+    ),
+    (
         ["rollout", "create", "digits", "2", "--group", "all", "--stages", "17,50,100", "--soak", "4"],
         "POST",
         "/rollouts",
@@ -143,6 +170,8 @@ def test_a_device_that_has_reported_nothing_yet_is_told_with_its_last_poll(
 ) -> None:
     document = {
         "device": "dv_1",
+        "state": "approved",
+        "suspicion": None,
         "last_seen": (datetime.now(UTC) - timedelta(minutes=4)).isoformat(),
         "models": {"digits": ["pin pi_1"]},
         "slots": {"digits": {"target": "dev/digits/1/int8/manifest.json", "reason": "pin pi_1"}},
@@ -154,6 +183,41 @@ def test_a_device_that_has_reported_nothing_yet_is_told_with_its_last_poll(
     shown = capsys.readouterr().out
     assert "it has reported nothing of it yet" in shown
     assert "It last polled 4m ago." in shown
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"state": "pending"}, ["This device is pending: it is given nothing"]),
+        ({"suspicion": "two machines seem to have its key"}, ["Its reports are refused: two machines", "Revoke it"]),
+    ],
+    ids=["pending", "suspected"],
+)
+def test_a_device_that_a_person_must_decide_about_is_explained(
+    controller: FakeController, capsys: pytest.CaptureFixture[str], facts: dict[str, Any], words: list[str]
+) -> None:
+    document = {"device": "dv_1", "state": "approved", "suspicion": None, "last_seen": None, "models": {}}
+    document |= {"slots": {}, "observed": [], "refused": [], **facts}
+    controller.answer("GET", "/devices/camera-1/explanation", document)
+    assert run(["device", "explain", "camera-1"]) == ExitCode.OK
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in words)
+
+
+@pytest.mark.parametrize("verb", ["approve", "revoke", "clear-suspicion"])
+def test_a_decision_about_a_device_is_sent_and_its_outcome_shown(
+    controller: FakeController, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    controller.answer("POST", f"/devices/camera-1:{verb}", DEVICE)
+    assert run(["device", verb, "camera-1"]) == ExitCode.OK
+    assert "camera-1" in capsys.readouterr().out
+
+
+def test_a_suspected_device_shows_in_the_list(controller: FakeController, capsys: pytest.CaptureFixture[str]) -> None:
+    suspected = {**DEVICE, "suspicion": "two machines seem to have its key"}
+    controller.answer("GET", "/devices", {"items": [suspected], "next_page_token": None})
+    assert run(["device", "list"]) == ExitCode.OK
+    assert "suspected" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("arguments", "method", "path", "body", "document"), WRITES)

@@ -1,9 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from controller.cli.errors import ExitCode
 from controller.cli.main import run
+from controller.trust.approvals import open_approval
+from controller.trust.custody.key_uris import generate_key_file
 from tests.support.fake_controller import FakeController
 from tests.unit.controller.cli.documents import rollout
 
@@ -81,3 +84,48 @@ def test_stages_that_are_no_numbers_are_a_wrong_call(controller: FakeController)
     with pytest.raises(SystemExit) as ended:
         run(["rollout", "create", "digits", "2", "--group", "all", "--stages", "some,all"])
     assert ended.value.code == ExitCode.USAGE
+
+
+def test_a_rollout_that_is_only_proposed_says_how_another_person_starts_it(
+    controller: FakeController, capsys: pytest.CaptureFixture[str]
+) -> None:
+    controller.answer("POST", "/rollouts", rollout("proposed"), 201)
+    assert run(["rollout", "create", "digits", "2", "-g", "all"]) == ExitCode.OK
+    captured = capsys.readouterr()
+    assert "another person starts it: edgefleet rollout approve ro_1" in captured.err
+    assert "now" not in captured.out
+
+
+def test_approving_posts_to_the_rollout_and_shows_both_persons(
+    controller: FakeController, capsys: pytest.CaptureFixture[str]
+) -> None:
+    controller.answer("POST", "/rollouts/ro_1:approve", rollout(proposed_by="alice", approved_by="bob"))
+    assert run(["rollout", "approve", "ro_1"]) == ExitCode.OK
+    assert controller.received[-1].body == b""
+    assert "proposed by alice, approved by bob" in capsys.readouterr().out
+
+
+def test_approving_with_a_key_sends_a_statement_that_the_key_has_signed(
+    controller: FakeController, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEFLEET_KEY_PASSPHRASE", "correct horse")
+    key = tmp_path / "bob.pem"
+    signer = generate_key_file(key, passphrase="correct horse")
+    controller.answer("GET", "/rollouts/ro_1", rollout("proposed"))
+    controller.answer("GET", "/rollouts/ro_1/manifests", {"items": ["a" * 64]})
+    controller.answer("POST", "/rollouts/ro_1:approve", rollout())
+    assert run(["rollout", "approve", "ro_1", "--key", f"encfile:{key}", "--valid-days", "30"]) == ExitCode.OK
+    envelope, said = open_approval(controller.received[-1].json["approval"])
+    envelope.verify([signer.public_key], 1)
+    assert (said.rollout, said.manifests) == ("ro_1", ("a" * 64,))
+    assert "approving digits 1 -> 2 on all until" in capsys.readouterr().err
+
+
+def test_a_key_that_cannot_be_used_approves_nothing(
+    controller: FakeController, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    controller.answer("GET", "/rollouts/ro_1", rollout("proposed"))
+    controller.answer("GET", "/rollouts/ro_1/manifests", {"items": ["a" * 64]})
+    assert run(["rollout", "approve", "ro_1", "--key", f"encfile:{tmp_path / 'none.pem'}"]) != ExitCode.OK
+    assert [asked.method for asked in controller.received] == ["GET", "GET"]
+    assert "none.pem" in capsys.readouterr().err

@@ -105,3 +105,32 @@ def test_the_newest_version_is_shown_when_no_number_is_given(
 def test_a_model_without_versions_has_no_newest(controller: FakeController) -> None:
     controller.answer("GET", VERSIONS, {"items": []})
     assert run(["version", "get", "digits"]) == ExitCode.NOT_FOUND
+
+
+LINEAGE = f"{VERSIONS}/2/lineage"
+
+
+def test_a_controller_that_shows_no_root_cannot_be_verified_without_one(
+    controller: FakeController, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["version", "verify", "digits", "2"]) == ExitCode.ERROR
+    assert "shows no root of trust" in capsys.readouterr().err
+    assert controller.received[-1].path == "/tuf/metadata/1.root.json"
+
+
+def test_a_root_that_is_none_verifies_nothing(
+    controller: FakeController, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root.json"
+    root.write_text("{}")
+    controller.answer("GET", LINEAGE, {"model": "digits", "version": 2, "variants": []})
+    assert run(["version", "verify", "digits", "2", "--root", str(root)]) == ExitCode.NOT_COMPLETED
+    assert "E_METADATA[image]: the image repository cannot be believed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify", "export"])
+def test_what_needs_the_libraries_of_trust_is_loaded_when_it_is_called(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["version", command, "--help"]) == ExitCode.OK
+    assert "--root" in capsys.readouterr().out

@@ -10,6 +10,7 @@ from controller.domain.compatibility import EQUAL_SHARE, Incompatible, Selected,
 from controller.domain.costs import DeviceClass, unfit
 from controller.domain.ids import VariantId
 from controller.domain.variant_rules import VariantRules
+from device_agent.protocol.channels import Channel
 from device_agent.protocol.profile import DeviceProfile
 from tests.support.decisions import a_cost, a_profile, a_variant
 
@@ -185,6 +186,36 @@ def test_a_device_with_less_memory_than_its_class_had_is_not_given_what_needs_mo
     assert selected([needy, modest]).variant == needy
 
 
+# --- channels
+
+PROD = a_profile(channel=Channel.PROD)
+
+
+def test_a_device_on_prod_is_given_released_variants_alone() -> None:
+    released = replace(FP32, released=True)
+    found = selected([INT8, released], profile=PROD)
+    assert found.variant == released
+    told = "variant int8 is not released, and the device takes released versions only"
+    assert found.passed_over == (told,)
+
+
+def test_a_version_that_is_not_released_fits_no_device_on_prod() -> None:
+    found = select([INT8], profile=PROD)
+    assert isinstance(found, Incompatible)
+    assert found.reasons == ("variant int8 is not released, and the device takes released versions only",)
+
+
+def test_a_device_on_dev_is_given_what_is_not_released_too() -> None:
+    assert selected([INT8, replace(FP32, released=True)]).variant == INT8
+
+
+def test_a_variant_that_is_released_for_other_hardware_is_passed_over() -> None:
+    released = replace(INT8, released=True, hardware=("gateway", "robot"))
+    found = selected([released, replace(FP32, released=True, hardware=("camera",))], profile=PROD)
+    assert found.variant.name == "fp32"
+    assert found.passed_over == ("variant int8 is released for gateway, robot alone, and this is a camera",)
+
+
 # --- rules
 
 
@@ -229,3 +260,19 @@ def test_what_one_group_pins_and_another_forbids_is_not_given_and_neither_is_any
         "variant int8 is forbidden for a group of this device",
         "variant fp32 gives way to what is pinned for a group of this device: int8",
     )
+
+
+def test_a_sealed_variant_is_not_for_a_device_without_an_encryption_key() -> None:
+    sealed = replace(a_variant(name="int8"), content_key="va_1")
+    found = select_variant(a_profile(), [sealed], can_unseal=False)
+    assert found == Incompatible(("variant int8 is sealed, and this device has no encryption key",))
+    with_key = select_variant(a_profile(), [sealed], can_unseal=True)
+    assert isinstance(with_key, Selected)
+    assert with_key.variant is sealed
+
+
+def test_without_an_encryption_key_a_device_gets_what_is_not_sealed() -> None:
+    sealed, clear = replace(a_variant(name="int8"), content_key="va_1"), a_variant(name="fp32")
+    found = select_variant(a_profile(), [sealed, clear], can_unseal=False)
+    assert isinstance(found, Selected)
+    assert found.variant is clear

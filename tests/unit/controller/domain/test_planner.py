@@ -96,6 +96,12 @@ def test_an_abort_that_ended_without_every_answer_says_how_many_are_missing() ->
     assert found.explanation == "aborted: 0 hit, 3 have not answered since"
 
 
+def test_a_proposed_rollout_waits_for_another_person_whatever_the_counts() -> None:
+    proposed = a_rollout(state=RolloutState.PROPOSED, proposed_by="alice")
+    told = "proposed by alice: waits until another person approves it (edgefleet rollout approve ro_1)"
+    assert planned(proposed, OutcomeCounts(failed=10), at=timedelta(days=30)) == Plan(None, told)
+
+
 @pytest.mark.parametrize("state", [RolloutState.SUCCEEDED, RolloutState.ABORTED])
 def test_nothing_is_due_for_a_rollout_that_has_ended(state: RolloutState) -> None:
     assert planned(a_rollout(state=state), OutcomeCounts(failed=10), not_back=5).event is None

@@ -12,12 +12,13 @@ PAIRS = list(itertools.product(RolloutState, RolloutEvent))
 # A dash is a refusal. Columns are events, rows are states, cells the state afterwards.
 EXPECTED = read_grid(
     """
-               stage_passed  last_stage_passed  gate_failed  pause   resume   abort      reverted
-    running    running       succeeded          reverting    paused  -        reverting  -
-    paused     -             -                  reverting    -       running  reverting  -
-    reverting  -             -                  -            -       -        -          aborted
-    succeeded  -             -                  -            -       -        -          -
-    aborted    -             -                  -            -       -        -          -
+               approve  stage_passed  last_stage_passed  gate_failed  pause   resume   abort      reverted
+    proposed   running  -             -                  -            -       -        aborted    -
+    running    -        running       succeeded          reverting    paused  -        reverting  -
+    paused     -        -             -                  reverting    -       running  reverting  -
+    reverting  -        -             -                  -            -       -        -          aborted
+    succeeded  -        -             -                  -            -       -        -          -
+    aborted    -        -             -                  -            -       -        -          -
     """
 )
 
@@ -36,8 +37,12 @@ def test_every_event_in_every_state_leads_where_the_grid_says(state: RolloutStat
         assert transition(state, event) == expected
 
 
-def test_every_state_can_be_reached_from_a_running_rollout() -> None:
-    assert reachable(TRANSITIONS, RolloutState.RUNNING) == set(RolloutState)
+def test_every_state_can_be_reached_from_a_proposed_rollout() -> None:
+    assert reachable(TRANSITIONS, RolloutState.PROPOSED) == set(RolloutState)
+
+
+def test_no_rollout_is_ever_proposed_again_once_it_runs() -> None:
+    assert RolloutState.PROPOSED not in reachable(TRANSITIONS, RolloutState.RUNNING)
 
 
 def test_every_open_rollout_can_still_end() -> None:
@@ -50,7 +55,12 @@ def test_every_event_is_possible_somewhere() -> None:
 
 
 def test_the_planner_looks_at_what_has_not_ended() -> None:
-    assert {RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.REVERTING} == OPEN_STATES
+    assert {
+        RolloutState.PROPOSED,
+        RolloutState.RUNNING,
+        RolloutState.PAUSED,
+        RolloutState.REVERTING,
+    } == OPEN_STATES
 
 
 def test_a_refused_event_says_what_is_possible_instead() -> None:

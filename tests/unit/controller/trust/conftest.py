@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.image_client import ImageClient
-from tests.support.image_repositories import NOW, Place
+from tests.support.image_repositories import Place
 
 
 @pytest.fixture(scope="session")
 def initialised(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(tmp_path_factory.mktemp("initialised"))
-    place.repository().initialise(NOW)
+    place.install()
     return place
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from controller.web.pages import COOKIE, ago, is_operator, make_router, stage_rows
+from controller.web.pages import COOKIE, ago, make_router, stage_rows
 from tests.unit.controller.cli.documents import rollout
 
 TOKEN = "flt_operator"
@@ -57,7 +57,7 @@ class Browser:
 
     def __init__(self, facts: dict[str, Any], cookies: dict[str, str]) -> None:
         self._app = FastAPI()
-        self._app.include_router(make_router(lambda _request: facts, lambda _request: TOKEN))
+        self._app.include_router(make_router(lambda _request: facts, lambda _request, shown: shown == TOKEN))
         self._cookies = httpx.Cookies(cookies)
 
     def get(self, path: str, **query: str) -> httpx.Response:
@@ -106,8 +106,16 @@ def test_a_wrong_token_lets_nobody_in(stranger: Browser, token: str) -> None:
     assert "set-cookie" not in answer.headers
 
 
-def test_no_token_is_right_where_none_is_configured() -> None:
-    assert not is_operator("", "")
+def test_who_shows_no_cookie_is_not_even_asked_about() -> None:
+    app = FastAPI()
+    app.include_router(make_router(lambda _request: BUSY, lambda _request, _shown: True))
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://controller")
+    assert asyncio.run(client.get("/")).status_code == 401
+
+
+def test_a_cookie_whose_token_was_revoked_lets_nobody_in(stranger: Browser) -> None:
+    assert Browser(BUSY, {COOKIE: "flt_revoked"}).get("/").status_code == 401
+    assert "set-cookie" not in stranger.get("/", token="flt_revoked").headers
 
 
 def test_pages_are_never_kept_by_caches_and_load_nothing_from_elsewhere(operator: Browser) -> None:
@@ -183,6 +191,7 @@ def test_a_stage_is_passed_at_hand_stopped_or_waiting() -> None:
     assert [row["mark"] for row in stage_rows(rollout())] == ["passed", "now", "waits"]
     assert [row["mark"] for row in stage_rows(rollout("aborted"))] == ["passed", "stopped", "waits"]
     assert [row["mark"] for row in stage_rows(rollout("succeeded", stage=3))] == ["passed"] * 3
+    assert [row["mark"] for row in stage_rows(rollout("proposed", stage=1))] == ["waits"] * 3
 
 
 def test_a_stage_never_shows_more_healthy_devices_than_it_has() -> None:

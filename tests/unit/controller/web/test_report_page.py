@@ -42,7 +42,7 @@ def a_report(**changes: Any) -> dict[str, Any]:
 
 def get(path: str, found: dict[str, Any] | None, *, token: str = TOKEN, **query: str) -> httpx.Response:
     app = FastAPI()
-    app.include_router(make_router(lambda _request, _name, _number: found, lambda _request: TOKEN))
+    app.include_router(make_router(lambda _request, _name, _number: found, lambda _request, shown: shown == TOKEN))
 
     async def ask() -> httpx.Response:
         cookies = {COOKIE: token}

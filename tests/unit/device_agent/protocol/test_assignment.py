@@ -16,19 +16,24 @@ from device_agent.protocol.assignment import (
     PAYLOAD_TYPE,
     Assignment,
     CounterMark,
+    Recipient,
     SlotAssignment,
     VerifiedAssignment,
     director_epoch,
     parse_assignment,
     verify_assignment,
 )
+from device_agent.protocol.channels import Channel
 from device_agent.protocol.errors import Code, ProtocolError
 from tests.support.malformed_json import damaged, refusal_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY, SECOND_KEY, STRANGER = (CryptoSigner.generate_ed25519() for _ in range(3))
-SLOT = SlotAssignment("dev/digits/3/int8/manifest.json", 2345, "a" * 64, 30.0, "rollout ro_1 stage 2")
-ASSIGNMENT = Assignment("dv_1", 7, NOW, NOW + timedelta(hours=48), {"digits": SLOT, "faces": None}, 5.0)
+SLOT = SlotAssignment("dev/digits/3/int8/manifest.json", 2345, "a" * 64, 30.0, "rollout ro_1 stage 2", 3)
+ASSIGNMENT = Assignment(
+    "dv_1", 7, NOW, NOW + timedelta(hours=48), {"digits": SLOT, "faces": None}, 5.0, "pi-5", Channel.DEV
+)
+RECIPIENT = Recipient("dv_1", "pi-5", Channel.DEV)
 
 
 def root_of(*signers: CryptoSigner, threshold: int = 1) -> Root:
@@ -47,9 +52,14 @@ def signed(payload: bytes, *signers: CryptoSigner, payload_type: str = PAYLOAD_T
 
 
 def verify(
-    raw: bytes, *, root: Root | None = None, mark: CounterMark | None = None, now: datetime = NOW
+    raw: bytes,
+    *,
+    root: Root | None = None,
+    mark: CounterMark | None = None,
+    now: datetime = NOW,
+    recipient: Recipient = RECIPIENT,
 ) -> tuple[VerifiedAssignment, CounterMark]:
-    return verify_assignment(raw, root=root or root_of(KEY), device="dv_1", mark=mark, now=now)
+    return verify_assignment(raw, root=root or root_of(KEY), recipient=recipient, mark=mark, now=now)
 
 
 def refusal(raw: bytes, **circumstances: Any) -> Code:
@@ -124,6 +134,14 @@ def test_one_key_under_two_ids_is_refused_as_key_reuse() -> None:
     assert refusal(issued(), root=root) is Code.KEY_REUSE
 
 
+def test_one_key_written_in_two_ways_is_refused_as_key_reuse() -> None:
+    public = KEY.public_key
+    root = root_of(KEY, threshold=2)
+    loud = {"public": public.keyval["public"].upper()}
+    root.add_key(SSlibKey("f" * 64, public.keytype, public.scheme, loud), "targets")
+    assert refusal(issued(), root=root) is Code.KEY_REUSE
+
+
 # Rule 3: the payload's form
 
 
@@ -137,6 +155,9 @@ def test_one_key_under_two_ids_is_refused_as_key_reuse() -> None:
         {"slots": {"digits": {}}},
         {"expires": "soon"},
         {"poll_s": 0},
+        {"hardware": "Pi 5"},
+        {"channel": "beta"},
+        {"slots": {"digits": {**vars(SLOT), "release": 0}}},
     ],
 )
 def test_a_signed_payload_that_does_not_fit_is_refused_as_malformed(change: dict[str, Any]) -> None:
@@ -151,7 +172,32 @@ def test_an_assignment_for_another_device_is_refused() -> None:
     assert refusal(issued(replace(ASSIGNMENT, device="dv_2"))) is Code.WRONG_DEVICE
 
 
-# Rule 5: the counter
+def test_an_assignment_for_another_class_of_hardware_is_refused() -> None:
+    assert refusal(issued(replace(ASSIGNMENT, hardware="pi-4"))) is Code.WRONG_HARDWARE
+
+
+def test_an_assignment_for_another_channel_is_refused() -> None:
+    assert refusal(issued(), recipient=replace(RECIPIENT, channel=Channel.PROD)) is Code.CHANNEL
+
+
+# Rule 5: every slot's channel
+
+
+def test_a_dev_target_on_a_prod_device_is_refused_whatever_the_assignment_says_of_itself() -> None:
+    lying = replace(ASSIGNMENT, channel=Channel.PROD)
+    assert refusal(issued(lying), recipient=replace(RECIPIENT, channel=Channel.PROD)) is Code.CHANNEL
+
+
+def test_a_dev_device_runs_released_versions_too() -> None:
+    released = replace(SLOT, target="prod/digits/3/int8/manifest.json")
+    assert verify(issued(replace(ASSIGNMENT, slots={"digits": released})))[0].slots == {"digits": released}
+
+
+def test_a_target_of_no_channel_is_refused() -> None:
+    assert refusal(issued(replace(ASSIGNMENT, slots={"digits": replace(SLOT, target="x/y")}))) is Code.CHANNEL
+
+
+# Rule 6: the counter
 
 
 def test_a_counter_below_the_last_one_is_refused_as_rollback() -> None:
@@ -179,7 +225,7 @@ def test_new_director_keys_end_a_counter_that_was_driven_up_by_a_thief() -> None
     assert mark.epoch != driven_up.epoch
 
 
-# Rule 6: time
+# Rule 7: time
 
 
 def test_an_assignment_from_the_future_is_refused_as_a_clock_error() -> None:

@@ -1,3 +1,4 @@
+import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,9 +36,10 @@ FAILED = replace(
     refused=True,
 )
 SERVING = ServingItem("digits", "a" * 64, AT, 30.0, 2, 1, 512, Histogram(2, 0.003, {-150: 1, -149: 1}))
-BATCH = ReportBatch("batch-1", "boot-1", 0, (SOAKING, FAILED, SERVING))
+KEY = base64.b64encode(bytes(32)).decode()
+BATCH = ReportBatch("batch-1", "boot-1", 0, (SOAKING, FAILED, SERVING), "dv_1", "spool-1", 3)
 PROFILE = DeviceProfile("pi-5", "aarch64", "onnxruntime", "1.32.0", 21, ("int8", "fp32"), 500_000_000)
-REQUEST = EnrolmentRequest("eft_a_b_c", "-----BEGIN", "camera-7", PROFILE, {"site": "north"})
+REQUEST = EnrolmentRequest("eft_a_b_c", "-----BEGIN", "camera-7", PROFILE, {"site": "north"}, KEY, "SN-1")
 
 
 def encoded(document: object) -> bytes:

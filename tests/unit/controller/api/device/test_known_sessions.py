@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from controller.api.device.known_sessions import KnownSessions
-from controller.trust.sessions import SESSION_VALIDITY, AuthenticatedDevice, Sessions
+from controller.trust.identity.sessions import SESSION_VALIDITY, AuthenticatedDevice, Sessions
 from tests.support.decisions import NOW
 
 SESSIONS = Sessions(b"secret")

@@ -1,0 +1,1 @@
+"""Keys: where they lie, how they are opened, made and replaced."""

@@ -1,0 +1,1 @@
+"""Who a device is: enrolment, certificates, sessions, signed reports."""

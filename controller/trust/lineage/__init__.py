@@ -1,0 +1,1 @@
+"""How an artifact came to be: signed statements, and the check that they hold together."""
