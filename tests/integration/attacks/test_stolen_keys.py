@@ -4,13 +4,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -30,34 +26,13 @@ from tests.integration.attacks.test_arbitrary_software import second_id
 from tests.support.attacks import Group, attack, label_of
 from tests.support.image_repositories import Place
 from tests.support.manifests import manifest_bytes
+from tests.support.served_folder import served
 from tests.support.signers import GOOD, RELEASED, at, fill, signer_of
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MANIFEST = manifest_bytes(version=1)
 NEW = manifest_bytes(version=7)
 PROD_NEW = "prod/digits/7/int8/manifest.json"
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder over loopback HTTP; yield its address."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_words: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    server.daemon_threads = True
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class Device:

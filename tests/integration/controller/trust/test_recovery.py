@@ -23,9 +23,9 @@ from controller.trust.signer.envelopes import EnvelopeSigner
 from controller.trust.signer.verbs import open_local_signer
 from device_agent.protocol.assignment import PAYLOAD_TYPE, VALIDITY, Assignment
 from device_agent.protocol.channels import Channel
-from tests.integration.attacks.test_stolen_controller import served
 from tests.support.attacks import Group, plays
 from tests.support.rehearsals import PAST, Rehearsal, WatchingDevice, now, slot_of
+from tests.support.served_folder import served
 from tests.support.signers import GOOD
 from tests.support.waiting import wait_until
 
